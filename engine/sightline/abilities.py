@@ -1,0 +1,132 @@
+"""What a method may need of a route. A method names one of these; it never asks for a backend.
+
+Every ability speaks NumPy, float32, model input space. ``Opened`` is what all of them share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.target import Target
+from sightline.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A target whose per-image choices are fixed, with its scores on the untouched images."""
+
+    target: Target
+    scores: FloatArray  # (B,)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Scores and their gradients.
+
+    Attributes:
+        scores: (B,) float32.
+        values: (B, C, H, W) float32, or the shape of the layer that was asked for: d score_b / d input_b.
+    """
+
+    scores: FloatArray
+    values: FloatArray
+
+
+@dataclass(frozen=True)
+class SweepChunk:
+    """Scores of some windows of one image."""
+
+    image: int  # row in the batch
+    windows: slice  # rows of the window table
+    scores: FloatArray  # (m,)
+
+
+@runtime_checkable
+class Weights(Protocol):
+    """Reads the parameters of a layer; runs nothing."""
+
+    def kernels(self, layer: str | None) -> tuple[str, FloatArray]:
+        """Name and kernels (out, in, kh, kw) of a convolution; the first that reads the image when None."""
+        ...
+
+
+@runtime_checkable
+class Forward(Protocol):
+    """Runs the network."""
+
+    def logits(self, images: FloatArray) -> FloatArray:
+        """(B, K) scores before the last softmax or sigmoid."""
+        ...
+
+    def probabilities(self, images: FloatArray) -> FloatArray:
+        """(B, K) after it; softmax of the logits if the graph ends in logits."""
+        ...
+
+    def bind(self, images: FloatArray, target: Target) -> Bound:
+        """Fix what each image chooses, and score the untouched images."""
+        ...
+
+    def scores(self, images: FloatArray, target: Target) -> FloatArray:
+        """(B,) values of a bound target."""
+        ...
+
+
+@runtime_checkable
+class Taps(Forward, Protocol):
+    """Shows what inner layers compute."""
+
+    def taps(self, images: FloatArray, layers: Sequence[str]) -> Mapping[str, FloatArray]:
+        """(B, C, h, w) or (B, D) by layer name, as the names were given."""
+        ...
+
+
+@runtime_checkable
+class WindowSweep(Forward, Protocol):
+    """Scores many copies of each image, each with one window hidden."""
+
+    def sweep(
+        self, images: FloatArray, windows: NDArray[np.int64], fill: FloatArray, target: Target
+    ) -> Iterator[SweepChunk]:
+        """Stream the scores of every image with every window in turn replaced by the fill.
+
+        Args:
+            images: (B, C, H, W).
+            windows: (M, 4) rows of top, left, height, width in pixels, inside the image.
+            fill: what a hidden pixel becomes, broadcast against (B, C, H, W).
+            target: bound.
+        """
+        ...
+
+
+@runtime_checkable
+class Differentiable(Taps, Protocol):
+    """Runs the network under automatic differentiation."""
+
+    def gradient(
+        self, images: FloatArray, target: Target, *, rule: str | None = None, at: str | None = None
+    ) -> Gradient:
+        """Gradient of a bound target's score with respect to the input, or to the layer ``at``.
+
+        Args:
+            images: (B, C, H, W).
+            target: bound.
+            rule: how ReLU-like nodes propagate backwards: "guided_backprop", "deconvnet"; None is the gradient.
+            at: a layer; None is the model's input.
+        """
+        ...
+
+
+class Oracle(Forward, Protocol):
+    """An opened route: offers some of the abilities until it is closed."""
+
+    def close(self) -> None:
+        """Release sessions and memory."""
+        ...
+
+
+Ability = type[Any]

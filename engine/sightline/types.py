@@ -1,0 +1,130 @@
+"""The data that travels between methods, routes, jobs and reports.
+
+Shape alphabet, used in every comment and docstring: B images, C channels, H W pixels (or h w positions of an
+inner layer), K classes, M windows or masks, N bank rows, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+ByteArray = NDArray[np.uint8]
+
+
+class Window(NamedTuple):
+    """A rectangle of the model's input in pixels; rows ``top`` to ``top + height - 1``, columns likewise."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One input image: where it came from and what the model sees of it."""
+
+    id: str  # unique within its job
+    path: Path | None = None
+    sha256: str = ""  # of the file's bytes
+    view: ByteArray | None = field(
+        default=None, repr=False, compare=False
+    )  # (H, W, 3) sRGB, the model's crop
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images in model input space.
+
+    Attributes:
+        tensor: (B, C, H, W) float32, resized, scaled and normalised.
+        photos: one per image, in the same order.
+    """
+
+    tensor: FloatArray
+    photos: tuple[Photo, ...]
+
+    @classmethod
+    def of(cls, tensor: NDArray[Any]) -> Self:
+        """Wrap an array (B, C, H, W) that is already in model input space; ids are its row numbers."""
+        array = np.ascontiguousarray(tensor, dtype=np.float32)
+        return cls(array, tuple(Photo(str(row)) for row in range(len(array))))
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        return Batch(self.tensor[rows], self.photos[rows])
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result was made; enough to make it again."""
+
+    method: str  # repr of the method
+    target: str  # the target's formula, "" where the method has none
+    model: str  # file name and the first 12 digits of its sha256
+    plan: str  # the plan, printed
+    seconds: float  # wall time of the method, reading of images not counted
+
+
+@runtime_checkable
+class Result(Protocol):
+    """What a method returns: one array whose first axis is rows, and one column of facts each.
+
+    Every result is a frozen dataclass with these fields. Results of methods that look at images have one row per
+    photo, in order; ``photos`` is empty otherwise. A result's renderer is the file of its name in ``report/``.
+    """
+
+    @property
+    def photos(self) -> tuple[Photo, ...]: ...
+    @property
+    def values(self) -> NDArray[Any]: ...
+    @property
+    def provenance(self) -> Provenance | None: ...
+    def columns(self) -> Mapping[str, Sequence[object]]:
+        """Facts per row beside ``values``: plain numbers, strings or lists of them, for a table."""
+        ...
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """How much each pixel of each image mattered.
+
+    Attributes:
+        values: (B, H, W) float32, in units of the target's score; positive speaks for the target.
+        photos: one per map.
+        scores: (B,) float32, the target's score on the untouched image.
+        classes: the class index that the target meant for each image, or None where it names no single class.
+        signed: False when the method cannot give negative values (a channel maximum of absolutes, for example).
+        approximate: True when a tolerance was traded for speed; shown wherever the maps appear.
+    """
+
+    values: FloatArray
+    photos: tuple[Photo, ...]
+    scores: FloatArray
+    classes: tuple[int | None, ...]
+    signed: bool = True
+    approximate: bool = False
+    provenance: Provenance | None = None
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def columns(self) -> Mapping[str, Sequence[object]]:
+        """The target's class and score, and the map's range, per image."""
+        flat = self.values.reshape(len(self), -1)
+        return {
+            "target_class": list(self.classes),
+            "score": [float(score) for score in self.scores],
+            "minimum": [float(value) for value in flat.min(axis=1)],
+            "maximum": [float(value) for value in flat.max(axis=1)],
+        }
