@@ -217,9 +217,7 @@ class Unit(Target):
         channel = activation[:, self.channel]  # (B, h, w) or (B,)
         if self.position is None:
             return channel.reshape(channel.shape[0], -1).mean(-1)
-        if channel.ndim != 3 or not all(
-            0 <= p < n for p, n in zip(self.position, channel.shape[1:], strict=True)
-        ):
+        if channel.ndim != 3 or not all(0 <= p < n for p, n in zip(self.position, channel.shape[1:], strict=True)):
             raise UsageError(
                 f"Position {self.position} is outside layer {self.layer!r} of {tuple(channel.shape[1:])} positions."
             )
@@ -326,9 +324,7 @@ def _formula(tree: ast.expr, text: str) -> Target:
                 named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
                 return makers[name](*values, **named)
             except (TypeError, ValueError) as reason:
-                raise UsageError(
-                    f"Target {text!r}: {name}(…) does not take these arguments ({reason})."
-                ) from None
+                raise UsageError(f"Target {text!r}: {name}(…) does not take these arguments ({reason}).") from None
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return _formula(left, text) + _formula(right, text)
         case ast.BinOp(left=left, op=ast.Sub(), right=right):

@@ -35,9 +35,7 @@ class Photo:
     id: str  # unique within its job
     path: Path | None = None
     sha256: str = ""  # of the file's bytes
-    view: ByteArray | None = field(
-        default=None, repr=False, compare=False
-    )  # (H, W, 3) sRGB, the model's crop
+    view: ByteArray | None = field(default=None, repr=False, compare=False)  # (H, W, 3) sRGB, the model's crop
 
 
 @dataclass(frozen=True)
