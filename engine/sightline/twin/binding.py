@@ -1,0 +1,63 @@
+"""The kernel of one node: built once where its settings are constant, in every run where the graph computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from torch import Tensor
+
+from sightline.twin.catalogue import Build, lookup
+from sightline.twin.node import Kernel, Node, ValueNeeded
+
+
+def bound_kernel(node: Node, strays: Collection[int] = ()) -> Kernel:
+    """What computes a node.
+
+    Args:
+        node: with the constants among its inputs.
+        strays: inputs that were measured from shapes and lie on the CPU while the node's data may not.
+    """
+    build = lookup(node.domain, node.operator, node.version)
+    assert build is not None, node  # reading.refusals() came first
+    try:
+        return _gathering(build(node), strays)
+    except ValueNeeded:
+        return _deferred(build, node, strays)
+
+
+def _deferred(build: Build, node: Node, strays: Collection[int]) -> Kernel:
+    def kernel(*operands: Tensor | None) -> Tensor | tuple[Tensor | None, ...]:
+        known = _Watched((index, operand) for index, operand in enumerate(operands) if operand is not None)
+        built = build(replace(node, known=known))
+        return _gathering(built, [index for index in strays if index not in known.read])(*operands)
+
+    return kernel
+
+
+def _gathering(kernel: Kernel, strays: Collection[int]) -> Kernel:
+    """The kernel, given its strays on the device of its first other operand."""
+    if not strays:
+        return kernel
+
+    def gathered(*operands: Tensor | None) -> Tensor | tuple[Tensor | None, ...]:
+        data = next((o for index, o in enumerate(operands) if o is not None and index not in strays), None)
+        if data is None or data.device.type == "cpu":
+            return kernel(*operands)
+        return kernel(
+            *[o if o is None or index not in strays else o.to(data.device) for index, o in enumerate(operands)]
+        )
+
+    return gathered
+
+
+class _Watched(dict[int, Tensor]):
+    """Remembers which operands were read by value: those need not travel to a device."""
+
+    def __init__(self, items: object) -> None:
+        super().__init__(items)  # type: ignore[arg-type]
+        self.read = set[int]()
+
+    def __getitem__(self, index: int) -> Tensor:
+        self.read.add(index)
+        return super().__getitem__(index)

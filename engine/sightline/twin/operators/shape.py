@@ -1,0 +1,196 @@
+"""Arrangement: what changes where elements lie, not what they are."""
+
+# pyright: reportUnknownLambdaType=false (operands are tensors; a lambda cannot say so)
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sightline.twin.catalogue import direct, operator
+from sightline.twin.node import Kernel, Node
+from sightline.twin.tensors import dtype_of, tensor_of
+
+
+@direct("Identity")
+def identity(x: Tensor) -> Tensor:
+    """The same tensor under another name."""
+    return x.view_as(x)
+
+
+@operator("Dropout")
+def dropout(node: Node) -> Kernel:
+    """Nothing is dropped at inference; the mask is all true, in old operator sets all one."""
+    if node.has(2) and node.scalar(2):
+        raise node.refusal("training mode drops at random, so it has no reference; export the model in eval mode")
+    if not node.wants(1):
+        return lambda x, *_: x.view_as(x)
+    kind = torch.bool if node.version >= 10 else None
+    return lambda x, *_: (x.view_as(x), torch.ones_like(x, dtype=kind))
+
+
+@operator("Reshape")
+def reshape(node: Node) -> Kernel:
+    """0 keeps the size of the same axis unless allowzero, -1 takes what is left."""
+    shape = node.setting("shape", 1) or []
+    if 0 not in shape or node.integer("allowzero", 0):
+        return lambda x, *_: x.reshape(shape)
+    return lambda x, *_: x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)])
+
+
+@operator("Flatten")
+def flatten(node: Node) -> Kernel:
+    """To a matrix: the axes before one, and those from it on."""
+    axis = node.integer("axis", 1)
+
+    def kernel(x: Tensor) -> Tensor:
+        split = axis + x.dim() if axis < 0 else axis
+        return x.reshape(math.prod(x.shape[:split]), math.prod(x.shape[split:]))
+
+    return kernel
+
+
+@operator("Transpose")
+def transpose(node: Node) -> Kernel:
+    """By default the axes in reverse."""
+    order = node.integers("perm")
+    return lambda x: x.permute(order if order is not None else list(reversed(range(x.dim()))))
+
+
+@operator("Squeeze")
+def squeeze(node: Node) -> Kernel:
+    """Drop axes of size 1, by default all."""
+    axes = node.setting("axes", 1)
+    return lambda x, *_: x.squeeze() if axes is None else x.squeeze(axes)
+
+
+@operator("Unsqueeze")
+def unsqueeze(node: Node) -> Kernel:
+    """Insert axes of size 1; the axes are those of the result."""
+    axes = node.setting("axes", 1) or []
+
+    def kernel(x: Tensor, *_: Tensor) -> Tensor:
+        rank = x.dim() + len(axes)
+        for axis in sorted(axis % rank for axis in axes):
+            x = x.unsqueeze(axis)
+        return x
+
+    return kernel
+
+
+@operator("Concat")
+def concat(node: Node) -> Kernel:
+    """Along one axis."""
+    axis = node.integer("axis", 1)
+    return lambda *operands: torch.cat(operands, axis)
+
+
+@operator("Split")
+def split(node: Node) -> Kernel:
+    """Along one axis, in given sizes or equally; the last part may be smaller."""
+    axis, sizes = node.integer("axis", 0), node.setting("split", 1)
+    parts = node.integer("num_outputs", len(node.outputs))
+    if sizes is not None:
+        return lambda x, *_: torch.split(x, sizes, axis)
+
+    def kernel(x: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        size = -(-x.shape[axis] // parts)
+        rest = x.shape[axis] - size * (parts - 1)
+        return torch.split(x, [*[size] * (parts - 1), rest], axis)
+
+    return kernel
+
+
+@operator("Expand")
+def expand(node: Node) -> Kernel:
+    """Broadcast to a shape; 1 keeps the size."""
+    shape = node.value(1) or []
+    return lambda x, *_: x.expand(torch.broadcast_shapes(x.shape, shape))
+
+
+@operator("Tile")
+def tile(node: Node) -> Kernel:
+    """Repeat along each axis."""
+    repeats = node.value(1) or []
+    return lambda x, *_: x.repeat(repeats)
+
+
+@operator("DepthToSpace")
+def depth_to_space(node: Node) -> Kernel:
+    """(B, C·n², H, W) -> (B, C, H·n, W·n), the block index before (DCR) or after (CRD) the channel."""
+    n, depth_first = node.integer("blocksize", 1), node.text("mode", "DCR") == "DCR"
+
+    def kernel(x: Tensor) -> Tensor:
+        images, channels, height, width = x.shape
+        kept = channels // n**2
+        if depth_first:
+            blocks = x.reshape(images, n, n, kept, height, width).permute(0, 3, 4, 1, 5, 2)
+        else:
+            blocks = x.reshape(images, kept, n, n, height, width).permute(0, 1, 4, 2, 5, 3)
+        return blocks.reshape(images, kept, height * n, width * n)
+
+    return kernel
+
+
+@operator("SpaceToDepth")
+def space_to_depth(node: Node) -> Kernel:
+    """(B, C, H·n, W·n) -> (B, n²·C, H, W); mode CRD puts the channel before the block index."""
+    n, depth_first = node.integer("blocksize", 1), node.text("mode", "DCR") == "DCR"
+
+    def kernel(x: Tensor) -> Tensor:
+        images, channels, height, width = x.shape
+        blocks = x.reshape(images, channels, height // n, n, width // n, n)  # (B, C, H, n, W, n)
+        order = (0, 3, 5, 1, 2, 4) if depth_first else (0, 1, 3, 5, 2, 4)
+        return blocks.permute(order).reshape(images, channels * n**2, height // n, width // n)
+
+    return kernel
+
+
+@operator("Shape")
+def shape_of(node: Node) -> Kernel:
+    """Sizes of the axes from start to end, int64 on the CPU."""
+    start, end = node.integer("start", 0), node.attributes.get("end")
+    return lambda x: torch.tensor(list(x.shape)[start:end], dtype=torch.int64)
+
+
+@direct("Size")
+def size_of(x: Tensor) -> Tensor:
+    """Number of elements, int64 on the CPU."""
+    return torch.tensor(x.numel(), dtype=torch.int64)
+
+
+@operator("Cast")
+def cast(node: Node) -> Kernel:
+    """To another element type."""
+    kind = dtype_of(node.integer("to", 1))
+    return lambda x: x.to(kind)
+
+
+@direct("CastLike")
+def cast_like(x: Tensor, like: Tensor) -> Tensor:
+    """To the element type of the second operand."""
+    return x.to(like.dtype)
+
+
+@operator("Constant")
+def constant(node: Node) -> Kernel:
+    """The tensor, number or numbers that the node holds."""
+    held = next((name for name in node.attributes if name.startswith("value")), "")
+    if held == "value":
+        tensor = tensor_of(node.attributes[held])
+    elif held in ("value_int", "value_ints", "value_float", "value_floats"):
+        kind = torch.int64 if "int" in held else torch.float32
+        tensor = torch.tensor(node.attributes[held], dtype=kind)
+    else:
+        raise node.refusal("a constant that is sparse or a string is not computed with")
+    return lambda: tensor
+
+
+@operator("ConstantOfShape")
+def constant_of_shape(node: Node) -> Kernel:
+    """One number, by default 0 of float32, in a shape."""
+    shape = node.value(0) or []
+    held = node.attributes.get("value")
+    filler = torch.zeros(1) if held is None else tensor_of(held)
+    return lambda x: filler.to(x.device).expand(shape).clone()

@@ -1,0 +1,94 @@
+"""Rules: what replaces the gradient of a node.
+
+A rule is asked once per node. It answers None, and the node keeps its gradient, or an override, which is then called
+in place of the node's kernel with that kernel and the operands. Rules are hashable values: plans are kept per rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sightline.twin.node import Kernel, Node, ValueNeeded
+
+Override = Callable[..., Tensor]
+
+
+class Rule(Protocol):
+    """Chooses the override of a node. Two equal rules must choose the same."""
+
+    def __call__(self, node: Node) -> Override | None: ...
+
+    def __hash__(self) -> int: ...
+
+
+def relu_like(node: Node) -> bool:
+    """Whether a node is Relu, or Clip from zero (ReLU6).
+
+    Leaky, parametric and smooth activations are not: no paper defines these rules for them, and they keep their
+    gradient. A Clip whose bounds only the run knows is not either.
+    """
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.operator == "Clip":
+        try:
+            lowest = node.attributes["min"] if "min" in node.attributes else node.scalar(1)
+        except ValueNeeded:
+            return False
+        return lowest is not None and float(lowest) == 0.0
+    return node.operator == "Relu"
+
+
+@dataclass(frozen=True)
+class ReluRule:
+    """Gradient of a ReLU: what arrives from above, where both masks are open.
+
+    Attributes:
+        where_input_positive: shut where the ReLU was shut in the forward pass.
+        where_gradient_positive: shut where the arriving gradient is negative.
+    """
+
+    where_input_positive: bool
+    where_gradient_positive: bool
+
+    def __call__(self, node: Node) -> Override | None:
+        return self._override if relu_like(node) else None
+
+    def _override(self, kernel: Kernel, *operands: Tensor) -> Tensor:
+        result: Any = _Ruled.apply(self, kernel, *operands)
+        return result
+
+
+# Simonyan et al. 2014, arXiv:1312.6034: ReluRule(True, False) would be the gradient itself.
+deconvnet = ReluRule(
+    where_input_positive=False, where_gradient_positive=True
+)  # Zeiler & Fergus 2014, arXiv:1311.2901
+guided_backprop = ReluRule(
+    where_input_positive=True, where_gradient_positive=True
+)  # Springenberg 2015, arXiv:1412.6806
+
+
+class _Ruled(torch.autograd.Function):
+    """A ReLU-like node under a rule. Only its first operand gets a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, rule: ReluRule, kernel: Kernel, *operands: Tensor) -> Tensor:
+        output = kernel(*operands)
+        assert isinstance(output, Tensor)
+        ctx.rule, ctx.count = rule, len(operands)
+        if rule.where_input_positive:
+            ctx.save_for_backward((output > 0) & (output == operands[0]))  # False above the bound of a ReLU6
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        if ctx.rule.where_gradient_positive:
+            gradient = gradient.clamp(min=0)
+        if ctx.rule.where_input_positive:
+            gradient = gradient * ctx.saved_tensors[0]
+        return (None, None, gradient, *[None] * (ctx.count - 1))
