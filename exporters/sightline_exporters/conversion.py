@@ -1,0 +1,110 @@
+"""A module becomes a graph: the two exporters of torch.onnx."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
+
+from sightline_exporters.errors import ConversionFailed
+
+Exporter = Literal["dynamo", "torchscript"]
+EXPORTERS: tuple[Exporter, ...] = ("dynamo", "torchscript")
+# 18 is the opset that the dynamo exporter's translations are written for: a higher one changes only the version that
+# the file claims, or passes through a converter. Both exporters write it, every ONNX Runtime since 1.14 reads it.
+OPSET = 18
+OPSETS = range(18, 21)  # the TorchScript exporter ends at 20
+# The first version with metadata on nodes, where module names live; every ONNX Runtime since 1.18 reads it.
+IR_VERSION = 10
+
+INPUT = "input"
+
+
+def convert(
+    module: torch.nn.Module, example: torch.Tensor, *, exporter: Exporter, opset: int, outputs: Sequence[str]
+) -> ir.Model:
+    """The graph of a module in evaluation mode, its batch left open.
+
+    Args:
+        module: takes one tensor.
+        example: (B, C, H, W), B at least 2: an exporter takes a 1 for a constant.
+        exporter: "dynamo" traces the program symbolically, notes the module of every node, and refuses what depends
+            on data; "torchscript" records one run: older, notes modules in node names, and takes more modules.
+        opset: of the default domain.
+        outputs: names.
+
+    Raises:
+        ConversionFailed: with what else to try.
+    """
+    try:
+        if exporter == "dynamo":
+            model = _through_dynamo(module, example, opset, outputs)
+        else:
+            model = _through_torchscript(module, example, opset, outputs)
+    except Exception as reason:  # whatever a foreign compiler raises means the same to the caller
+        other = "torchscript" if exporter == "dynamo" else "dynamo"
+        raise ConversionFailed(
+            f"torch.onnx.export cannot translate {type(module).__name__} with exporter={exporter!r}: "
+            f"{_first_lines(reason)}\nTry exporter={other!r}, or change the module where the message points."
+        ) from reason
+    model.ir_version = IR_VERSION
+    batch = model.graph.inputs[0].shape
+    if batch is None or isinstance(batch[0], int):
+        raise ConversionFailed(
+            f"{type(module).__name__} works only at batch {None if batch is None else batch[0]}, because its code "
+            "fixes that number. Take the batch size from the input's shape (x.shape[0])."
+        )
+    return model
+
+
+def _through_dynamo(module: torch.nn.Module, example: torch.Tensor, opset: int, outputs: Sequence[str]) -> ir.Model:
+    program: Any = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=({0: "batch"},),
+        input_names=[INPUT],
+        output_names=list(outputs),
+        opset_version=opset,
+        external_data=False,
+        verbose=False,
+    )
+    return program.model
+
+
+def _through_torchscript(
+    module: torch.nn.Module, example: torch.Tensor, opset: int, outputs: Sequence[str]
+) -> ir.Model:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # The caller chose this exporter by name: that it is the older one is no news.
+        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        # A branch on a shape is recorded as taken; the parity check runs other batch sizes than the example's.
+        warnings.filterwarnings("ignore", category=TracerWarning)
+        torch.onnx.export(
+            module,
+            (example,),
+            file,  # pyright: ignore[reportArgumentType]
+            dynamo=False,
+            dynamic_axes={name: {0: "batch"} for name in (INPUT, *outputs)},
+            input_names=[INPUT],
+            output_names=list(outputs),
+            opset_version=opset,
+        )
+    return ir.serde.deserialize_model(onnx.load_model_from_string(file.getvalue()))
+
+
+def _first_lines(reason: Exception) -> str:
+    lines = [line.rstrip() for line in str(reason).splitlines() if line.strip()]
+    cause = reason.__cause__
+    shown = lines[:6] or [type(reason).__name__]
+    if cause is not None and str(cause) and str(cause) not in str(reason):
+        shown.append(f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}")
+    return "\n".join(shown)
