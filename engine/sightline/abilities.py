@@ -38,6 +38,21 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class Kernels:
+    """The weights of one convolution.
+
+    Attributes:
+        layer: the graph's name for its output.
+        values: (out, in / groups, kh, kw) float32.
+        channels: "RGB", "BGR" or "L" where the kernels read the image itself, else None.
+    """
+
+    layer: str
+    values: FloatArray
+    channels: str | None
+
+
+@dataclass(frozen=True)
 class SweepChunk:
     """Scores of some windows of one image."""
 
@@ -50,8 +65,8 @@ class SweepChunk:
 class Weights(Protocol):
     """Reads the parameters of a layer; runs nothing."""
 
-    def kernels(self, layer: str | None) -> tuple[str, FloatArray]:
-        """Name and kernels (out, in, kh, kw) of a convolution; the first that reads the image when None."""
+    def kernels(self, layer: str | None) -> Kernels:
+        """Kernels of a convolution, by any name of it; the first of the graph when None."""
         ...
 
 
@@ -59,12 +74,17 @@ class Weights(Protocol):
 class Forward(Protocol):
     """Runs the network."""
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """K class names, or none."""
+        ...
+
     def logits(self, images: FloatArray) -> FloatArray:
         """(B, K) scores before the last softmax or sigmoid."""
         ...
 
-    def probabilities(self, images: FloatArray) -> FloatArray:
-        """(B, K) after it; softmax of the logits if the graph ends in logits."""
+    def activated(self, logits: FloatArray) -> FloatArray:
+        """(B, K) probabilities of (B, K) logits: softmax, or sigmoid if the graph ends in one."""
         ...
 
     def bind(self, images: FloatArray, target: Target) -> Bound:

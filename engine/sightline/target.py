@@ -74,6 +74,10 @@ class Target:
         found = [part.classes(count) for part in self._parts()]
         return found[0] if len(found) == 1 else (None,) * count
 
+    def map_layers(self, rename: Callable[[str], str]) -> Target:
+        """The same formula with every layer renamed."""
+        return self._map(lambda part: part.map_layers(rename))
+
     def check(self, classes: int) -> None:
         """Raise UsageError unless every class index lies within a model of K = ``classes``."""
         for part in self._parts():
@@ -205,6 +209,9 @@ class Unit(Target):
     def layers(self) -> tuple[str, ...]:
         return (self.layer,)
 
+    def map_layers(self, rename: Callable[[str], str]) -> Target:
+        return replace(self, layer=rename(self.layer))
+
     @property
     def is_bound(self) -> bool:
         return True
@@ -303,6 +310,19 @@ def top(rank: int = 1, of: Space = "logit") -> Target:
 def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> Target:
     """Activation of a channel of an inner layer, the mean over positions unless one is given."""
     return Unit(layer, channel, position)
+
+
+def needs_classes(target: Target) -> bool:
+    """Whether any part of the formula reads class scores."""
+    match target:
+        case Unit():
+            return False
+        case Sum(left=left, right=right):
+            return needs_classes(left) or needs_classes(right)
+        case Scaled(part=part):
+            return needs_classes(part)
+        case _:
+            return True
 
 
 def as_numpy(array: Any) -> NDArray[Any]:

@@ -1,0 +1,160 @@
+"""From what a method needs to a route that offers it. No numerics here."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from sightline.errors import MissingProvider, NoRoute, UnknownName, UsageError
+from sightline.registry import Method, method_name
+from sightline.routes.base import Request, Route, Settings
+from sightline.target import Target, top
+from sightline.types import Batch, Provenance, Result
+
+if TYPE_CHECKING:
+    from sightline.model import Model
+
+ROUTES = ("ort", "tensorrt", "autograd")  # in order of preference; each a file in routes/ with a ROUTE
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A route that was asked and why it cannot."""
+
+    route: str
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.route}: {' '.join(self.reasons)}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run, decided before anything does. Printing it needs neither GPU nor images.
+
+    Attributes:
+        method: repr of the method.
+        model: file name and the first 12 digits of its sha256.
+        route, provider: where it will run.
+        settings: device, threads, batch (None: found by measuring), memory.
+        rewrite: graph passes that apply.
+        passes: forward passes of the network per image.
+        macs: multiply-accumulates per image.
+        refusals: routes that were asked before and why they cannot.
+    """
+
+    method: str
+    model: str
+    route: str
+    provider: str
+    settings: Settings
+    rewrite: tuple[str, ...]
+    passes: int
+    macs: int
+    refusals: tuple[Refusal, ...]
+    _method: Method = field(repr=False, compare=False)
+    _model: Model = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        threads = "all cores" if self.settings.threads is None else f"{self.settings.threads} threads"
+        batch = "found by measuring" if self.settings.batch is None else str(self.settings.batch)
+        lines = [
+            f"{self.method} on {self.model}",
+            f"  route    {self.route} ({self.provider}, {threads})",
+            f"  batch    {batch}",
+            f"  rewrite  {', '.join(self.rewrite) or 'none'}",
+            f"  cost     {self.passes:,} forward passes, {self.macs / 1e9:.4g} GMAC per image",
+        ]
+        lines += [f"  refused  {refusal}" for refusal in self.refusals]
+        return "\n".join(lines)
+
+    def run(self, images: Batch | None = None, target: Target | None = None) -> Result:
+        """Run it.
+
+        Args:
+            images: as ``sightline.read`` makes them; methods that look at the network alone take none.
+            target: what to explain; the highest class of each image when None.
+
+        Raises:
+            UsageError: images that do not fit the model, or a target that it does not have.
+        """
+        images = self._model.empty_batch() if images is None else images
+        target = top(1) if target is None else target
+        if self._method.takes_images:
+            self._model.check_batch(images)
+        if self._method.takes_target:
+            self._model.check_target(target)
+        oracle = self._model.oracle(self)
+        start = time.perf_counter()
+        result = self._method.run(oracle, images, self._model.resolve_target(target))
+        seconds = time.perf_counter() - start
+        formula = repr(target) if self._method.takes_target else ""
+        stamp = Provenance(self.method, formula, self.model, str(self), seconds)
+        return cast(Result, replace(cast(Any, result), provenance=stamp))
+
+    def measured(self) -> Plan:
+        """The same plan with the batch size settled, by measuring unless one was given."""
+        oracle = self._model.oracle(self)
+        return replace(self, settings=replace(self.settings, batch=cast(Any, oracle).batch_size()))
+
+
+def route(name: str) -> Route:
+    """The route of this name.
+
+    Raises:
+        UnknownName: with the names there are.
+    """
+    if name not in ROUTES:
+        raise UnknownName("route", name, ROUTES)
+    return cast(Route, importlib.import_module(f"sightline.routes.{name}").ROUTE)
+
+
+def plan(method: Method, model: Model, settings: Settings, route_name: str | None = None) -> Plan:
+    """The first route without reasons against it; a route that was named is the only one asked.
+
+    Raises:
+        NoRoute: none is left; the message holds every route's reasons.
+        MissingProvider: the device that was asked for has no provider here.
+    """
+    request = Request(method.needs, model, settings)
+    refusals: list[Refusal] = []
+    for name in (route_name,) if route_name else ROUTES:
+        candidate = route(name)
+        reasons = candidate.reasons_against(request)
+        if not reasons:
+            return _plan(method, model, candidate, settings, refusals)
+        refusals.append(Refusal(name, tuple(reasons)))
+    message = "\n".join(f"  {refusal}" for refusal in refusals)
+    kind = MissingProvider if settings.device != "cpu" else NoRoute
+    raise kind(f"{method_name(method)} needs {method.needs.__name__}, and no route offers it here:\n{message}")
+
+
+def survey(model: Model, settings: Settings) -> Mapping[str, list[str]]:
+    """For every route, what stands in its way on this model and machine; an empty list means that it works."""
+    return {name: route(name).obstacles(Request(route(name).offers[0], model, settings)) for name in ROUTES}
+
+
+def _plan(method: Method, model: Model, chosen: Route, settings: Settings, refusals: list[Refusal]) -> Plan:
+    count = getattr(method, "forward_passes", None)
+    height, width = model.input_size
+    passes = int(count(height, width)) if count is not None else chosen.cost
+    if passes < 0 or not np.isfinite(passes):
+        raise UsageError(f"{method!r} would run {passes} forward passes.")
+    return Plan(
+        method=repr(method),
+        model=model.title,
+        route=chosen.name,
+        provider=chosen.provider(settings),
+        settings=settings,
+        rewrite=(),
+        passes=passes,
+        macs=passes * model.layers.macs,
+        refusals=tuple(refusals),
+        _method=method,
+        _model=model,
+    )

@@ -1,0 +1,82 @@
+"""The kernels of a convolution, read from the graph without running it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import onnx_ir as ir
+
+from sightline.abilities import Kernels
+from sightline.errors import UsageError
+from sightline.types import FloatArray
+
+if TYPE_CHECKING:
+    from sightline.model import Model
+
+CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "QLinearConv")
+
+
+def read_kernels(model: Model, layer: str | None) -> Kernels:
+    """The kernels at a layer; the first convolution's when None.
+
+    Args:
+        model: the network.
+        layer: any name of the convolution, or of an activation or norm right behind it.
+
+    Raises:
+        UsageError: there is no convolution, or its weight is computed while the network runs.
+    """
+    convolutions = [entry for entry in model.layers if entry.operator in CONVOLUTIONS]
+    if not convolutions:
+        raise UsageError("The network has no convolution, so it has no filters.")
+    name = convolutions[0].name if layer is None else model.layers.resolve(layer)
+    node = _convolution_behind(model.graph, name)
+    if node is None:
+        names = ", ".join(entry.module or entry.name for entry in convolutions[:4])
+        raise UsageError(f"Layer {layer!r} is no convolution. The first ones are: {names}.")
+    weight = node.inputs[3 if node.op_type == "QLinearConv" else 1]
+    values = None if weight is None else _constant(weight)
+    if values is None and weight is not None:
+        values = _dequantised(weight.producer())
+    if values is None:
+        raise UsageError(f"The weight of layer {name!r} is computed while the network runs: it has no fixed filters.")
+    return Kernels(str(node.outputs[0].name), values, _channels_read(model, node))
+
+
+def _convolution_behind(graph: ir.Model, name: str) -> ir.Node | None:
+    node = next((node for node in graph.graph if any(output.name == name for output in node.outputs)), None)
+    while node is not None and node.op_type not in CONVOLUTIONS:
+        producers = [v.producer() for v in node.inputs if v is not None and v.producer() is not None]
+        node = producers[0] if len(producers) == 1 else None
+    return node
+
+
+def _channels_read(model: Model, node: ir.Node) -> str | None:
+    """Colour order of the convolution's input, if that is the image (perhaps normalised or transposed first)."""
+    source = node.inputs[0]
+    while source is not None and source.producer() is not None:
+        producer = source.producer()
+        if producer is None or producer.op_type not in ("Transpose", "Sub", "Mul", "Div", "Add", "Cast", "Pad"):
+            return None
+        source = producer.inputs[0]
+    order = model.preprocess.channels if model.has_preprocess else "RGB"
+    return order if model.input.channels == 3 else "L"
+
+
+def _constant(value: ir.Value) -> FloatArray | None:
+    return None if value.const_value is None else np.asarray(value.const_value.numpy(), dtype=np.float32)
+
+
+def _dequantised(node: ir.Node | None) -> FloatArray | None:
+    """A weight that is stored as integers with scale and zero point."""
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    parts = [_constant(value) for value in node.inputs if value is not None]
+    if any(part is None for part in parts):
+        return None
+    codes, scale, *zero = cast("list[FloatArray]", parts)
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    shape = tuple(-1 if a == axis else 1 for a in range(codes.ndim)) if scale.ndim else ()
+    offset = zero[0].reshape(shape) if zero else np.float32(0)
+    return cast(FloatArray, (codes - offset) * scale.reshape(shape))

@@ -1,0 +1,235 @@
+"""The table of a graph's layers: names, shapes, parameters, multiply-accumulates, receptive fields."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx
+import onnx_ir as ir
+
+from sightline.errors import UnknownName, UsageError
+from sightline.graph.receptive import ReceptiveField, receptive_fields
+
+Shapes = Mapping[str, tuple[int, ...]]
+SMALL = 4096  # elements; larger weights never steer a shape
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of the network that depends on the image.
+
+    Attributes:
+        name: the graph's name for its output; what taps and targets use.
+        operator: ONNX operator.
+        module: dotted module path where the exporter recorded one, else "".
+        shape: of its output at batch 1; () where inference could not tell.
+        parameters: weights it owns.
+        macs: multiply-accumulates per image.
+        field: what one position sees; None when that is the whole image or unknown.
+    """
+
+    name: str
+    operator: str
+    module: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    field: ReceptiveField | None
+
+
+class LayerTable:
+    """All layers of a graph, and the names by which people call them."""
+
+    def __init__(self, model: ir.Model, shapes: Shapes):
+        self.shapes = shapes
+        self._model = model
+        self._fields = receptive_fields(model, shapes)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """In the order in which they run."""
+        owned: set[str] = set()
+        return tuple(self._layer(node, owned) for node in self._image_nodes())
+
+    @cached_property
+    def aliases(self) -> Mapping[str, str]:
+        """Value name by node name, module path or enclosing module path; a module means what it puts out last."""
+        found: dict[str, str] = {}
+        for node in self._image_nodes():
+            value = str(node.outputs[0].name)
+            path = module_path(node)
+            parts = path.split(".") if path else []
+            for end in range(1, len(parts) + 1):
+                found[".".join(parts[:end])] = value
+            if node.name:
+                found[node.name] = value
+        for layer in self.layers:
+            found.pop(layer.name, None)
+        return found
+
+    def resolve(self, name: str) -> str:
+        """The value name behind a layer's name of any kind.
+
+        Raises:
+            UnknownName: with the nearest names.
+        """
+        if any(layer.name == name for layer in self.layers):
+            return name
+        if name in self.aliases:
+            return self.aliases[name]
+        raise UnknownName("layer", name, [*self.aliases, *(layer.name for layer in self.layers)])
+
+    def find(self, name: str) -> Layer:
+        """The layer behind a name of any kind."""
+        value = self.resolve(name)
+        return next(layer for layer in self.layers if layer.name == value)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one forward pass per image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Weights of all layers, each counted once."""
+        return sum(layer.parameters for layer in self.layers)
+
+    def _image_nodes(self) -> list[ir.Node]:
+        """Nodes that compute numbers from the image; shape arithmetic and constants are left out."""
+        from_image = {str(self._model.graph.inputs[0].name)}
+        nodes: list[ir.Node] = []
+        for node in self._model.graph:
+            if node.op_type in ("Shape", "Size"):
+                continue
+            if any(v is not None and str(v.name) in from_image for v in node.inputs):
+                from_image.update(str(output.name) for output in node.outputs if output.name)
+                nodes.append(node)
+        return nodes
+
+    def _layer(self, node: ir.Node, owned: set[str]) -> Layer:
+        weights = [v for v in node.inputs if v is not None and v.is_initializer() and str(v.name) not in owned]
+        owned.update(str(v.name) for v in weights)
+        name = str(node.outputs[0].name)
+        return Layer(
+            name=name,
+            operator=node.op_type,
+            module=module_path(node),
+            shape=self.shapes.get(name, ()),
+            parameters=sum(math.prod(self.shapes.get(str(v.name), (0,))) for v in weights if _is_weight(v)),
+            macs=multiply_accumulates(node, self.shapes),
+            field=self._fields.get(name),
+        )
+
+
+def _is_weight(value: ir.Value) -> bool:
+    kind = value.const_value.dtype if value.const_value is not None else None
+    return kind in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16) or (
+        kind in (ir.DataType.INT8, ir.DataType.UINT8)
+    )
+
+
+def multiply_accumulates(node: ir.Node, shapes: Shapes) -> int:
+    """Multiply-accumulates of one node at batch 1; elementwise work counts as none, as is usual."""
+    names = [str(v.name) if v is not None else "" for v in node.inputs]
+    output = shapes.get(str(node.outputs[0].name), ())
+    if node.op_type in ("Conv", "FusedConv", "ConvInteger", "QLinearConv"):
+        weight = shapes.get(names[3 if node.op_type == "QLinearConv" else 1], ())
+        return math.prod(output) * math.prod(weight[1:]) if output and weight else 0
+    if node.op_type == "ConvTranspose":
+        source, weight = shapes.get(names[0], ()), shapes.get(names[1], ())
+        return math.prod(source) * math.prod(weight[1:]) if source and weight else 0
+    if node.op_type in ("Gemm", "MatMul", "FusedGemm", "FusedMatMul"):
+        source = shapes.get(names[0], ())
+        transposed = node.attributes.get("transA")
+        inner = source[0 if transposed is not None and transposed.as_int() else -1] if source else 0
+        return math.prod(output) * inner
+    return 0
+
+
+def module_path(node: ir.Node) -> str:
+    """Dotted path of the module that a node came from, "" if the exporter did not say.
+
+    Two conventions are read: the scopes that torch.onnx.export records (dynamo), and node names such as
+    ``/features/features.3/squeeze/Conv`` (TorchScript), where a child of a container repeats its parent's name.
+    """
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if scopes:
+        try:
+            names = [str(scope) for scope in ast.literal_eval(scopes)]
+        except (ValueError, SyntaxError):
+            names = []
+        return next((scope for scope in reversed(names[:-1]) if scope), "")
+    if not node.name or not node.name.startswith("/"):
+        return ""
+    path: list[str] = []
+    for part in node.name.strip("/").split("/")[:-1]:
+        parent = path[-1] if path else ""
+        if parent and part.startswith(f"{parent}."):
+            path[-1] = part
+        else:
+            path.append(part)
+    return ".".join(path)
+
+
+def infer_shapes(model: ir.Model, input_shape: tuple[int, ...]) -> Shapes:
+    """Shape of every value when the first input has this shape; values that cannot be told are left out.
+
+    Large weights are given to the inference as declared inputs, so that no copy of them is made.
+    """
+    skeleton = model.clone()
+    graph = skeleton.graph
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None:
+            continue
+        shapes[name] = tuple(int(n) for n in tensor.shape.numpy())
+        if tensor.size > SMALL:
+            value.shape, value.dtype = ir.Shape(shapes[name]), tensor.dtype
+            del graph.initializers[name]
+            value.const_value = None
+            if value not in graph.inputs:
+                graph.inputs.append(value)
+    graph.inputs[0].shape = ir.Shape(input_shape)
+    for node in graph:
+        for output in node.outputs:
+            output.shape = None
+    for output in graph.outputs:
+        output.shape = None
+    try:
+        inferred = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(skeleton), data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return shapes
+    for entry in [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]:
+        if entry.type.HasField("tensor_type"):
+            dims = entry.type.tensor_type.shape.dim
+            if all(dim.HasField("dim_value") for dim in dims) and entry.type.tensor_type.HasField("shape"):
+                shapes[entry.name] = tuple(int(dim.dim_value) for dim in dims)
+    return shapes
+
+
+def spatial_layer(table: LayerTable, name: str) -> Layer:
+    """The layer behind a name, refused with a sentence if it has no positions.
+
+    Raises:
+        UsageError: if its output is not (1, C, h, w).
+    """
+    layer = table.find(name)
+    if layer.shape and len(layer.shape) != 4:
+        maps = [entry.name for entry in table if len(entry.shape) == 4]
+        raise UsageError(
+            f"Layer {name!r} puts out {layer.shape}, not maps (1, C, h, w). The last layer with maps is {maps[-1]!r}."
+            if maps
+            else f"Layer {name!r} puts out {layer.shape}; this model has no layer with maps."
+        )
+    return layer

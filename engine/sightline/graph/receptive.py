@@ -1,0 +1,168 @@
+"""Which pixels a position of a layer can see.
+
+Along each axis, position p of a value sees the pixels ``low + p * jump`` to ``high + p * jump``. The rule per
+operator is the one of Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks"
+(Distill, 2019), kept as an interval so that joins of branches are its union.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import onnx_ir as ir
+
+Extent = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The view of position 0 along one axis and how it moves per position, in input pixels."""
+
+    low: Fraction
+    high: Fraction
+    jump: Fraction
+
+    @property
+    def size(self) -> int:
+        """Pixels seen by one position."""
+        return int(self.high - self.low) + 1
+
+    def slid(self, kernel: int, stride: int, dilation: int, pad: int) -> Axis:
+        """What a sliding kernel over this value sees."""
+        reach = (kernel - 1) * dilation
+        return Axis(self.low - pad * self.jump, self.high + (reach - pad) * self.jump, self.jump * stride)
+
+    def joined(self, other: Axis) -> Axis | None:
+        """The union of two views; None if they move at different speeds."""
+        if self.jump != other.jump:
+            return None
+        return Axis(min(self.low, other.low), max(self.high, other.high), self.jump)
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Pixels that one position of a layer depends on, before cutting at the image's border.
+
+    Attributes:
+        rows, columns: the views along height and width.
+    """
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def size(self) -> Extent:
+        """Height and width in pixels."""
+        return self.rows.size, self.columns.size
+
+    def window(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Top, left, height, width in pixels of what position (row, column) sees; may reach over the border."""
+        top = self.rows.low + row * self.rows.jump
+        left = self.columns.low + column * self.columns.jump
+        return int(top), int(left), *self.size
+
+
+POINT = Axis(Fraction(0), Fraction(0), Fraction(1))
+SLIDING = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "FusedConv"})
+# fmt: off
+POSITIONWISE = frozenset((  # each position of the output reads the same position of every input
+    "Abs", "Add", "BatchNormalization", "Cast", "Ceil", "Celu", "Clip", "Concat", "DequantizeLinear", "Div",
+    "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LRN",
+    "LeakyRelu", "Log", "Max", "Mean", "Min", "Mish", "Mul", "Neg", "Not", "PRelu", "Pow", "QuantizeLinear",
+    "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Softplus", "Softsign", "Split",
+    "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu", "Where",
+))
+# fmt: on
+
+
+def receptive_fields(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ReceptiveField]:
+    """Receptive field per value name, where it is a moving window.
+
+    Values that see the whole image (after global pooling, reshapes, resizes and the like) are left out.
+
+    Args:
+        model: a graph whose first input is the image in NCHW.
+        shapes: value shapes at the input size in question; auto padding and kernels need them.
+    """
+    fields: dict[str, ReceptiveField | None] = {str(model.graph.inputs[0].name): ReceptiveField(POINT, POINT)}
+    for node in model.graph:
+        seen = [fields[str(v.name)] for v in node.inputs if v is not None and str(v.name) in fields]
+        if not seen:
+            continue
+        rule = _rule(node, shapes)
+        for output in node.outputs:
+            fields[str(output.name)] = None if rule is None else rule(seen)
+    return {name: field for name, field in fields.items() if field is not None}
+
+
+def _rule(
+    node: ir.Node, shapes: Mapping[str, tuple[int, ...]]
+) -> Callable[[list[ReceptiveField | None]], ReceptiveField | None] | None:
+    if node.op_type in SLIDING:
+        return lambda seen: None if seen[0] is None else _slid(node, seen[0], shapes)
+    if node.op_type in POSITIONWISE and (node.op_type not in ("Concat", "Split") or _along_channels(node)):
+        return _union
+    return None
+
+
+def _union(seen: list[ReceptiveField | None]) -> ReceptiveField | None:
+    total = seen[0]
+    for other in seen[1:]:
+        if total is None or other is None:
+            return None
+        rows, columns = total.rows.joined(other.rows), total.columns.joined(other.columns)
+        total = None if rows is None or columns is None else ReceptiveField(rows, columns)
+    return total
+
+
+def _along_channels(node: ir.Node) -> bool:
+    axis = node.attributes.get("axis")
+    return axis is not None and axis.as_int() in (1, -3)
+
+
+def _slid(node: ir.Node, field: ReceptiveField, shapes: Mapping[str, tuple[int, ...]]) -> ReceptiveField | None:
+    source = shapes.get(str(node.inputs[0].name)) if node.inputs[0] is not None else None
+    kernel = kernel_extent(node, shapes)
+    if source is None or kernel is None or len(source) != 4:
+        return None
+    strides, dilations = _pair(node, "strides", 1), _pair(node, "dilations", 1)
+    pads = leading_pads(node, (source[2], source[3]), kernel)
+    return ReceptiveField(
+        field.rows.slid(kernel[0], strides[0], dilations[0], pads[0]),
+        field.columns.slid(kernel[1], strides[1], dilations[1], pads[1]),
+    )
+
+
+def kernel_extent(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> Extent | None:
+    """Height and width of a node's kernel, from its attribute or its weight; None if it is not 2-dimensional."""
+    attribute = node.attributes.get("kernel_shape")
+    if attribute is not None:
+        extent = tuple(attribute.as_ints())
+        return (extent[0], extent[1]) if len(extent) == 2 else None
+    weight = node.inputs[3 if node.op_type == "QLinearConv" else 1] if len(node.inputs) > 1 else None
+    shape = shapes.get(str(weight.name)) if weight is not None else None
+    return (shape[2], shape[3]) if shape is not None and len(shape) == 4 else None
+
+
+def leading_pads(node: ir.Node, source: Extent, kernel: Extent) -> Extent:
+    """Rows and columns of padding before the first pixel, with auto padding worked out."""
+    attribute = node.attributes.get("auto_pad")
+    mode = attribute.as_string() if attribute is not None else "NOTSET"
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        given = node.attributes.get("pads")
+        pads = tuple(given.as_ints()) if given is not None and mode == "NOTSET" else (0, 0, 0, 0)
+        return pads[0], pads[1]
+    strides, dilations = _pair(node, "strides", 1), _pair(node, "dilations", 1)
+    total = [
+        max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        for n, s, k, d in zip(source, strides, kernel, dilations, strict=True)
+    ]
+    return (total[0] // 2, total[1] // 2) if mode == "SAME_UPPER" else (-(-total[0] // 2), -(-total[1] // 2))
+
+
+def _pair(node: ir.Node, name: str, default: int) -> Extent:
+    attribute = node.attributes.get(name)
+    values = tuple(attribute.as_ints()) if attribute is not None else ()
+    return (values[0], values[1]) if len(values) == 2 else (default, default)

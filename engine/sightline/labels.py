@@ -1,0 +1,42 @@
+"""Class names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from sightline.errors import UsageError
+
+LABELS_KEY = "sightline.labels"  # in a model's metadata: a JSON list
+
+
+def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | None:
+    """Class names from a sequence, a JSON list (or index -> name object), or a text file with one a line.
+
+    Raises:
+        UsageError: the file is missing or of another form.
+    """
+    if labels is None or not isinstance(labels, str | Path):
+        return None if labels is None else tuple(labels)
+    path = Path(labels)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise UsageError(
+            f"Labels cannot be read from {path}: {reason}. Pass a JSON list or one label a line."
+        ) from None
+    if path.suffix.lower() != ".json":
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as reason:
+        raise UsageError(f"{path} is not JSON ({reason}). Pass a JSON list of labels.") from None
+    if isinstance(content, dict):
+        entries = cast("dict[str, Any]", content)
+        content = [entries[key] for key in sorted(entries, key=lambda key: int(key) if key.isdigit() else 0)]
+    names = [entry[-1] if isinstance(entry, list) else entry for entry in cast("list[Any]", content)]
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{path} holds something else than names. Pass a JSON list of labels.")
+    return tuple(names)

@@ -1,0 +1,305 @@
+"""The network that somebody ships: its graph, and what the graph alone does not say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnx_ir as ir
+
+from sightline.abilities import Oracle
+from sightline.dispatch import Plan, plan, route
+from sightline.errors import MissingPreprocess, UsageError
+from sightline.graph.layers import LayerTable, infer_shapes
+from sightline.graph.load import LoadedGraph, load_graph
+from sightline.graph.ports import Activation, Port, image_port, score_head
+from sightline.labels import LABELS_KEY, read_labels
+from sightline.preprocess import METADATA_KEY, PRESETS, Preprocess, preset
+from sightline.registry import Method
+from sightline.routes.base import Device, Settings
+from sightline.target import Target, needs_classes
+from sightline.types import Batch, FloatArray, Photo, Result
+
+
+class Model:
+    """A graph ready to be explained. Make one with ``sightline.load``."""
+
+    def __init__(
+        self,
+        graph: LoadedGraph,
+        *,
+        preprocess: Preprocess | None = None,
+        labels: Sequence[str] | None = None,
+        size: tuple[int, int] | None = None,
+        output: str | None = None,
+    ):
+        self.graph: ir.Model = graph.model
+        self.path = graph.files[0]
+        self.sha256 = graph.sha256
+        self.metadata = graph.metadata
+        self.input = image_port(graph.model, self.path)
+        self._preprocess = _fit(preprocess or _recorded(graph), self.input, size)
+        self._size = size
+        self.output = _output(graph.model, output)
+        self.logits_name: str
+        self.activation: Activation
+        self.logits_name, self.activation = score_head(graph.model, self.output)
+        self.labels = self._checked_labels(labels)
+        self._opened: dict[tuple[str, Settings], Oracle] = {}
+
+    @property
+    def title(self) -> str:
+        """File name and the first 12 digits of the sha256."""
+        return f"{self.path.name} ({self.sha256[:12]})"
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How images become its input.
+
+        Raises:
+            MissingPreprocess: neither the file nor the caller said it.
+        """
+        if self._preprocess is None:
+            raise MissingPreprocess(
+                f"{self.path.name} does not record how images become its input. Say it: --preset "
+                f"{{{','.join(PRESETS)}}}, or --mean, --std and --size (in Python: preset=… or preprocess=…)."
+            )
+        return self._preprocess
+
+    @property
+    def has_preprocess(self) -> bool:
+        """Whether anybody said how images become its input."""
+        return self._preprocess is not None
+
+    @cached_property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels.
+
+        Raises:
+            UsageError: the graph takes any size and none was chosen.
+        """
+        chosen = self.input.size or self._size or (self._preprocess.output_size if self._preprocess else None)
+        if chosen is None:
+            raise UsageError(f"{self.path.name} takes images of any size: choose one with --size (size=(H, W)).")
+        return chosen
+
+    @cached_property
+    def layers(self) -> LayerTable:
+        """Every layer with its names, shape, parameters, multiply-accumulates and receptive field."""
+        return LayerTable(
+            self.graph, infer_shapes(self.graph, self.input.shape(self.input.batch or 1, self.input_size))
+        )
+
+    @cached_property
+    def class_count(self) -> int:
+        """K.
+
+        Raises:
+            UsageError: the output is no vector of class scores.
+        """
+        shape = self.layers.shapes.get(self.logits_name, ())
+        sizes = [n for n in shape[1:] if n != 1]
+        if len(shape) < 2 or len(sizes) > 1:
+            raise UsageError(
+                f"Output {self.output!r} of {self.path.name} has shape {shape}, which is no vector of class scores. "
+                "Choose another with --output, or explain an inner unit: unit('LAYER', channel=INDEX)."
+            )
+        return math.prod(shape[1:])
+
+    def plan(
+        self,
+        method: Method,
+        *,
+        device: Device = "cpu",
+        threads: int | None = None,
+        batch: int | None = None,
+        memory: int = 2 << 30,
+        route: str | None = None,
+    ) -> Plan:
+        """What would run for a method, and why not otherwise.
+
+        Args:
+            method: for example ``Occlusion(window=32)``.
+            device: "cpu", "cuda" or "tensorrt"; never replaced by another.
+            threads: per operator; None is all cores.
+            batch: images per run; None is found by measuring.
+            memory: bytes that the activations of one run may take.
+            route: ask this one only.
+
+        Raises:
+            NoRoute: with every route's reasons.
+        """
+        for name, value in (("threads", threads), ("batch", batch), ("memory", memory)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name}={value} must be at least 1.")
+        return plan(method, self, Settings(device, threads, batch, memory), route)
+
+    def explain(self, images: Batch, method: Method, target: Target | None = None, **options: Any) -> Result:
+        """Plan and run in one call; options are those of ``plan``."""
+        return self.plan(method, **options).run(images, target)
+
+    def oracle(self, plan: Plan) -> Oracle:
+        """The opened route of a plan, kept for the next one like it."""
+        key = (plan.route, plan.settings)
+        if key not in self._opened:
+            self._opened[key] = route(plan.route).open(self, plan.settings)
+        return self._opened[key]
+
+    def close(self) -> None:
+        """Release every opened route."""
+        for oracle in self._opened.values():
+            oracle.close()
+        self._opened.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def empty_batch(self) -> Batch:
+        """A batch of no images."""
+        height, width = self.input_size
+        return Batch(np.zeros((0, self.input.channels, height, width), np.float32), ())
+
+    def check_batch(self, images: Batch) -> None:
+        """Raise UsageError unless the images have the model's channels and size."""
+        expected = (self.input.channels, *self.input_size)
+        if images.tensor.shape[1:] != expected:
+            raise UsageError(
+                f"Images of (C, H, W) {images.tensor.shape[1:]} do not fit {self.path.name}, which takes {expected}. "
+                "Read them with sightline.read(…, like=model)."
+            )
+
+    def check_target(self, target: Target) -> None:
+        """Raise UsageError or UnknownName unless the model has the target's classes and layers."""
+        for layer in target.layers:
+            self.layers.resolve(layer)
+        if needs_classes(target):
+            target.check(self.class_count)
+
+    def resolve_target(self, target: Target) -> Target:
+        """The target with its layers under the graph's own names."""
+        return target.map_layers(self.layers.resolve)
+
+    def label(self, index: int) -> str:
+        """The name of a class, its number when there are no labels."""
+        return self.labels[index] if index < len(self.labels) else str(index)
+
+    def photograph(self, image: Any, photo: Photo) -> tuple[FloatArray, Photo]:
+        """The model's input (C, H, W) for a decoded image, and the photo with what the model sees of it."""
+        view, tensor = self.preprocess(image)
+        return tensor, replace(photo, view=view)
+
+    def _checked_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
+        recorded = self.metadata.get(LABELS_KEY)
+        chosen = tuple(labels) if labels is not None else tuple(json.loads(recorded)) if recorded else ()
+        shape = self._static_output()
+        if chosen and shape and math.prod(shape) != len(chosen):
+            raise UsageError(
+                f"{len(chosen)} labels do not fit {self.path.name}, which has {math.prod(shape)} classes."
+            )
+        return chosen
+
+    def _static_output(self) -> tuple[int, ...]:
+        value = next(v for v in self.graph.graph.outputs if v.name == self.output)
+        dims = list(value.shape)[1:] if value.shape is not None else []
+        return (
+            tuple(int(dim) for dim in dims if isinstance(dim, int)) if all(isinstance(d, int) for d in dims) else ()
+        )
+
+
+def load(
+    source: Any,
+    *,
+    preset: str | None = None,
+    preprocess: Preprocess | None = None,
+    labels: Sequence[str] | Path | str | None = None,
+    size: int | tuple[int, int] | None = None,
+    output: str | None = None,
+    weights: Path | str | None = None,
+    example: Any = None,
+) -> Model:
+    """Read a model.
+
+    Args:
+        source: an ``.onnx`` file, "demo", "torchvision:NAME[@WEIGHTS]", "timm:NAME", or a torch module.
+        preset: how images become its input, by name; see ``sightline.preprocess.PRESETS``.
+        preprocess: the same, in full.
+        labels: class names, or a JSON list or text file of them.
+        size: input height and width in pixels, for graphs that take any.
+        output: the output that holds the class scores, if not the first.
+        weights: a local file of weights for a torchvision or timm model.
+        example: (B, C, H, W) tensor, for a torch module.
+
+    Raises:
+        BadModel: the file cannot be used.
+        UsageError: options that do not fit it.
+    """
+    if preset is not None and preprocess is not None:
+        raise UsageError("Give preset or preprocess, not both.")
+    chosen = named_preset(preset) if preset is not None else preprocess
+    extent = (size, size) if isinstance(size, int) else size
+    options: dict[str, Any] = {
+        "preprocess": chosen, "labels": read_labels(labels), "size": extent, "output": output
+    }  # fmt: skip
+    if isinstance(source, str) and source == "demo":
+        from sightline.demo import model_path
+
+        return Model(load_graph(model_path()), **options)
+    if not isinstance(source, str | Path) or str(source).startswith(("torchvision:", "timm:")):
+        return Model(_exported(source, weights, extent, example), **options)
+    if weights is not None:
+        raise UsageError("weights go with torchvision:NAME, timm:NAME or a torch module; an .onnx file has its own.")
+    return Model(load_graph(Path(source)), **options)
+
+
+named_preset = preset
+
+
+def _exported(source: Any, weights: Any, size: tuple[int, int] | None, example: Any) -> LoadedGraph:
+    import tempfile
+
+    from sightline_exporters import export
+
+    name = source.partition(":")[2].replace("@", "-") if isinstance(source, str) else type(source).__name__
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.onnx"
+        export(source, path, example=example, weights=weights, size=size)
+        return load_graph(path)
+
+
+def _recorded(graph: LoadedGraph) -> Preprocess | None:
+    text = graph.metadata.get(METADATA_KEY)
+    return Preprocess.from_json(text) if text else None
+
+
+def _fit(chosen: Preprocess | None, port: Port, size: tuple[int, int] | None) -> Preprocess | None:
+    """The preprocessing cut to the graph's size and checked against its channels."""
+    if size is not None and port.size is not None and size != port.size:
+        raise UsageError(f"size {size} does not fit: the graph takes images of {port.size} pixels only.")
+    if chosen is None:
+        return None
+    channels = 1 if chosen.channels == "L" else 3
+    if channels != port.channels:
+        raise UsageError(
+            f"The graph takes {port.channels} channel{'s' if port.channels > 1 else ''}, the preprocessing gives "
+            f"{channels} ({chosen.channels}). Choose with --channels and as many numbers in --mean and --std."
+        )
+    wanted = port.size or size
+    return chosen.fitted(*wanted) if wanted is not None else chosen
+
+
+def _output(model: ir.Model, name: str | None) -> str:
+    names = [str(value.name) for value in model.graph.outputs]
+    if name is None:
+        return names[0]
+    if name not in names:
+        raise UsageError(f"No output is named {name!r}. There are: {', '.join(names)}.")
+    return name

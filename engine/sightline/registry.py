@@ -1,0 +1,137 @@
+"""The methods: one file each under ``methods/forward`` and ``methods/gradient``, listed by file name.
+
+Nothing is imported to list them; one is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar, cast
+
+from sightline.abilities import Ability
+from sightline.errors import UnknownName
+from sightline.target import Target
+from sightline.types import Batch, Result
+
+FOLDERS = ("forward", "gradient")
+
+
+class Method(Protocol):
+    """A frozen keyword-only dataclass; its fields are its parameters, its flags and its cache key.
+
+    Attributes:
+        needs: the ability that its route must offer.
+        takes_images: False for methods that look at the network alone.
+        takes_target: False for methods that explain no score.
+    """
+
+    needs: ClassVar[Ability]
+    takes_images: ClassVar[bool]
+    takes_target: ClassVar[bool]
+
+    def run(self, oracle: Any, images: Batch, target: Target) -> Result:
+        """The result for these images; ``oracle`` is an opened route that offers ``needs``."""
+        ...
+
+
+M = TypeVar("M")
+
+
+def method(*, needs: Ability, takes_images: bool = True, takes_target: bool = True) -> Callable[[type[M]], type[M]]:
+    """Declare what a method needs."""
+
+    def declare(kind: type[M]) -> type[M]:
+        kind.needs = needs  # type: ignore[attr-defined]
+        kind.takes_images = takes_images  # type: ignore[attr-defined]
+        kind.takes_target = takes_target  # type: ignore[attr-defined]
+        return kind
+
+    return declare
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method that exists, read from its source without importing it."""
+
+    name: str
+    family: str  # "forward" or "gradient"
+    class_name: str
+    summary: str
+    needs: str  # the ability's name
+
+    def load(self) -> type[Method]:
+        """Import the file and return the class."""
+        module = importlib.import_module(f"sightline.methods.{self.family}.{self.name}")
+        return cast(type[Method], getattr(module, self.class_name))
+
+
+def entries() -> Mapping[str, Entry]:
+    """Every method by name, forward ones first, each family in alphabetical order."""
+    root = Path(__file__).parent / "methods"
+    found: dict[str, Entry] = {}
+    for family in FOLDERS:
+        for path in sorted((root / family).glob("[!_]*.py")):
+            entry = _read(path, family)
+            if entry is not None:
+                found[entry.name] = entry
+    return found
+
+
+def find(name: str) -> Entry:
+    """The method of this name; dashes count as underscores.
+
+    Raises:
+        UnknownName: with the nearest names.
+    """
+    known = entries()
+    key = name.replace("-", "_")
+    if key not in known:
+        raise UnknownName("method", name, known)
+    return known[key]
+
+
+def by_class(class_name: str) -> Entry:
+    """The method whose class has this name.
+
+    Raises:
+        UnknownName: with the nearest names.
+    """
+    known = {entry.class_name: entry for entry in entries().values()}
+    if class_name not in known:
+        raise UnknownName("method", class_name, known)
+    return known[class_name]
+
+
+def method_name(method: Method) -> str:
+    """The name of a method's file, which is its name on the command line."""
+    return type(method).__module__.rpartition(".")[2]
+
+
+def parameters(method: Method) -> Mapping[str, object]:
+    """A method's fields and their values."""
+    return {field.name: getattr(method, field.name) for field in dataclasses.fields(cast(Any, method))}
+
+
+def _read(path: Path, family: str) -> Entry | None:
+    """The class that carries ``@method`` in a file."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith("method"):
+                summary = (ast.get_docstring(node) or "").partition("\n")[0].rstrip(".")
+                needs = next(
+                    (
+                        ast.unparse(word.value).rpartition(".")[2]
+                        for word in decorator.keywords
+                        if word.arg == "needs"
+                    ),
+                    "",
+                )
+                return Entry(path.stem, family, node.name, summary, needs)
+    return None

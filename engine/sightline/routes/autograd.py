@@ -1,0 +1,181 @@
+"""The torch twin under automatic differentiation: all gradient work."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline.abilities import Differentiable, Gradient, Weights
+from sightline.errors import UsageError
+from sightline.graph.ports import Activation
+from sightline.routes.base import Request, Route, Settings
+from sightline.routes.oracle import GraphOracle, filled_batch
+from sightline.routes.ort import open_session, provider_obstacles
+from sightline.target import Target, as_numpy
+from sightline.types import FloatArray
+
+if TYPE_CHECKING:
+    import torch
+
+    from sightline.model import Model
+
+PARITY = 1e-4  # largest relative difference between twin and ONNX Runtime
+
+
+class AutogradOracle(GraphOracle):
+    """The twin on one device, proven against ONNX Runtime when it is made and again on the first real images."""
+
+    keeps_activations = True
+
+    def __init__(self, model: Model, settings: Settings):
+        import torch
+
+        from sightline.twin import Twin
+
+        super().__init__(model, settings)
+        self._torch = torch
+        self._device = torch.device("cuda" if settings.device == "cuda" else "cpu")
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self._twin = Twin(model.graph).to(self._device)
+        self._prove(self.noise(1))
+        self._proven_on_images = False
+
+    def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
+        with self._torch.inference_mode():
+            values = self._twin.run({self.model.input.name: self._arranged(self._leaf(images))}, list(names))
+        return [as_numpy(values[name]).astype(np.float32) for name in names]
+
+    def trial(self) -> Callable[[int], None]:
+        name = self.model.logits_name
+
+        def run(batch: int) -> None:
+            leaf = self._leaf(self.noise(batch)).requires_grad_()
+            value = self._twin.run({self.model.input.name: self._arranged(leaf)}, [name])[name]
+            self._torch.autograd.grad(value.sum(), leaf)
+
+        return run
+
+    def gradient(
+        self, images: FloatArray, target: Target, *, rule: str | None = None, at: str | None = None
+    ) -> Gradient:
+        """Gradient of a bound target's score; see ``Differentiable``."""
+        if rule is not None and not self._twin.relu_like:
+            raise UsageError(
+                f"{rule} changes how ReLU propagates backwards, and {self.model.path.name} has no ReLU. "
+                "Use saliency, which needs none."
+            )
+        if len(images) == 0:
+            return Gradient(np.zeros(0, np.float32), np.zeros_like(images))
+        if not self._proven_on_images:
+            self._prove(images[:1])
+            self._proven_on_images = True
+        batch = self.batch_size(len(images))
+        layer = None if at is None else self.model.layers.resolve(at)
+        rows = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
+        parts = [self._gradient(images[row.start : row.stop], target.take(row), rule, layer) for row in rows]
+        scores, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Gradient(scores, values)
+
+    def close(self) -> None:
+        del self._twin
+
+    def _gradient(
+        self, images: FloatArray, target: Target, rule: str | None, layer: str | None
+    ) -> tuple[FloatArray, FloatArray]:
+        from sightline import twin as twins
+
+        filled, count = filled_batch(images, self.model.input.batch)
+        leaf = self._leaf(filled).requires_grad_()
+        names = dict.fromkeys((*self.names_of(target), *(() if layer is None else (layer,))))
+        chosen = None if rule is None else getattr(twins, rule)
+        values = self._twin.run({self.model.input.name: self._arranged(leaf)}, list(names), rule=chosen)
+        scores = target.value(TapedValues(values, self.model.logits_name, self.model.activation, count))  # (b,)
+        source = leaf if layer is None else values[layer]
+        gradient = None
+        if scores.requires_grad and source.requires_grad:
+            (gradient,) = self._torch.autograd.grad(scores.sum(), source, allow_unused=True)
+        if gradient is None:
+            place = "the image" if layer is None else f"layer {layer!r}"
+            raise UsageError(f"Target {target!r} does not depend on {place}, so it has no gradient there.")
+        return as_numpy(scores).astype(np.float32), as_numpy(gradient[:count]).astype(np.float32)
+
+    def _leaf(self, images: FloatArray) -> torch.Tensor:
+        return self._torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+
+    def _arranged(self, leaf: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) float32 as the graph takes it, on the tape."""
+        port = self.model.input
+        arranged = leaf if port.layout == "NCHW" else leaf.permute(0, 2, 3, 1)
+        return arranged.to(self._torch.from_numpy(np.zeros(0, port.dtype)).dtype)
+
+    def _prove(self, images: FloatArray) -> None:
+        """Compare the twin with ONNX Runtime on these images."""
+        from sightline.twin import compare
+
+        cpu = Settings(threads=self.settings.threads)
+
+        def reference(feed: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+            values = open_session(self.model, tuple(names), cpu).run(list(names), feed)
+            return dict(zip(names, values, strict=True))
+
+        filled, _ = filled_batch(images, self.model.input.batch)
+        compare(self._twin, reference, {self.model.input.name: self.model.input.adapt(filled)}, PARITY)
+
+
+class TapedValues:
+    """What one run of the twin computed, on the tape, for targets to index."""
+
+    def __init__(self, values: Mapping[str, torch.Tensor], logits_name: str, activation: Activation, count: int):
+        self._values, self._logits_name, self._activation, self._count = values, logits_name, activation, count
+
+    @cached_property
+    def logits(self) -> torch.Tensor:
+        """(B, K)."""
+        return self._values[self._logits_name][: self._count].reshape(self._count, -1)
+
+    @cached_property
+    def probabilities(self) -> torch.Tensor:
+        """(B, K)."""
+        return self.logits.sigmoid() if self._activation == "sigmoid" else self.logits.softmax(dim=1)
+
+    def tap(self, layer: str) -> torch.Tensor:
+        """(B, C, h, w) or (B, D)."""
+        return self._values[layer][: self._count]
+
+
+class AutogradRoute(Route):
+    """Torch, on the CPU or a CUDA device."""
+
+    name = "autograd"
+    offers = (Differentiable, Weights)
+    tolerance = PARITY
+    cost = 3  # a backward pass costs about two forward ones
+
+    def obstacles(self, request: Request) -> list[str]:
+        if request.settings.device == "tensorrt":
+            return ["TensorRT engines have no gradients."]
+        if importlib.util.find_spec("torch") is None:
+            return ["torch is not installed: pip install 'sightline[torch]'."]
+        reasons = [f"The twin is proven against ONNX Runtime. {reason}" for reason in provider_obstacles("cpu")]
+        if request.settings.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                reasons.append("torch sees no CUDA device.")
+        from sightline.twin import unsupported
+
+        return reasons + unsupported(request.model.graph)
+
+    def provider(self, settings: Settings) -> str:
+        return f"torch, {settings.device}"
+
+    def open(self, model: Model, settings: Settings) -> AutogradOracle:
+        return AutogradOracle(model, settings)
+
+
+ROUTE = AutogradRoute()

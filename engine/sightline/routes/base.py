@@ -1,0 +1,76 @@
+"""What a route is: a way to run the graph, with reasons when it cannot."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sightline.abilities import Ability, Oracle
+
+if TYPE_CHECKING:
+    from sightline.model import Model
+
+Device = Literal["cpu", "cuda", "tensorrt"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to open a route.
+
+    Attributes:
+        device: where it runs.
+        threads: of one operator; None is the number of physical cores that the process may use.
+        batch: images per run; None is found by measuring.
+        memory: bytes that activations of one run may take.
+    """
+
+    device: Device = "cpu"
+    threads: int | None = None
+    batch: int | None = None
+    memory: int = 2 << 30
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants of a route."""
+
+    needs: Ability
+    model: Model
+    settings: Settings
+
+
+class Route(ABC):
+    """One way to run the graph.
+
+    Attributes:
+        name: what ``--route`` takes.
+        offers: the abilities that an opened route has.
+        tolerance: largest relative difference of its scores from the reference route (ONNX Runtime on the CPU, fp32).
+        cost: forward passes that one call of its dearest ability takes.
+    """
+
+    name: str
+    offers: Sequence[Ability]
+    tolerance: float
+    cost: int = 1
+
+    def reasons_against(self, request: Request) -> list[str]:
+        """Why this route cannot serve the request: sentences, none if it can."""
+        if not any(request.needs in offer.__mro__ for offer in self.offers):
+            offered = ", ".join(offer.__name__ for offer in self.offers)
+            return [f"It does not offer {request.needs.__name__} (it offers {offered})."]
+        return self.obstacles(request)
+
+    @abstractmethod
+    def obstacles(self, request: Request) -> list[str]:
+        """Why the machine or the model stands in the way; the ability is there."""
+
+    @abstractmethod
+    def provider(self, settings: Settings) -> str:
+        """What runs the operators, for the plan."""
+
+    @abstractmethod
+    def open(self, model: Model, settings: Settings) -> Oracle:
+        """Make it ready to run; close it when done."""

@@ -1,0 +1,168 @@
+"""What every opened route does alike: split work into batches, evaluate targets, read layers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sightline.abilities import Bound, Kernels
+from sightline.graph.kernels import read_kernels
+from sightline.graph.ports import Activation
+from sightline.routes.base import Settings
+from sightline.routes.batch import largest_batch, measured_batch
+from sightline.target import Target, needs_classes
+from sightline.types import FloatArray
+
+if TYPE_CHECKING:
+    from sightline.model import Model
+
+SMALL_WORK = 16  # images; less than this is done before a measurement would be
+
+
+class GraphOracle(ABC):
+    """An opened route over one graph.
+
+    A subclass says how one batch is run (``run``) and what a representative run is (``trial``).
+
+    Attributes:
+        keeps_activations: True when a run holds every layer's output until it ends, as a backward pass needs.
+    """
+
+    keeps_activations = False
+
+    def __init__(self, model: Model, settings: Settings):
+        self.model = model
+        self.settings = settings
+        self._batch = settings.batch
+
+    @abstractmethod
+    def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
+        """Values by the graph's names for one batch (b, C, H, W) of a size that the graph accepts."""
+
+    @abstractmethod
+    def trial(self) -> Callable[[int], None]:
+        """A run on noise that takes the batch size, for timing."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release sessions and memory."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """K class names, or none."""
+        return self.model.labels
+
+    def logits(self, images: FloatArray) -> FloatArray:
+        """(B, K) scores before the last softmax or sigmoid."""
+        count = self.model.class_count
+        return self.read(images, (self.model.logits_name,))[self.model.logits_name].reshape(len(images), count)
+
+    def activated(self, logits: FloatArray) -> FloatArray:
+        """(B, K) probabilities."""
+        return activated(logits, self.model.activation)
+
+    def bind(self, images: FloatArray, target: Target) -> Bound:
+        """Fix what each image chooses, and score the untouched images."""
+        outputs = self._outputs(images, target)
+        bound = target.bind(outputs)
+        return Bound(bound, np.asarray(bound.value(outputs), dtype=np.float32))
+
+    def scores(self, images: FloatArray, target: Target) -> FloatArray:
+        """(B,) values of a bound target."""
+        return np.asarray(target.value(self._outputs(images, target)), dtype=np.float32)
+
+    def taps(self, images: FloatArray, layers: Sequence[str]) -> Mapping[str, FloatArray]:
+        """(B, C, h, w) or (B, D) by layer, under the names that were given."""
+        values = {layer: self.model.layers.resolve(layer) for layer in layers}
+        found = self.read(images, tuple(dict.fromkeys(values.values())))
+        return {layer: found[value] for layer, value in values.items()}
+
+    def kernels(self, layer: str | None) -> Kernels:
+        """Kernels of a convolution, the first when None."""
+        return read_kernels(self.model, layer)
+
+    def read(self, images: FloatArray, names: tuple[str, ...]) -> dict[str, FloatArray]:
+        """Values by the graph's names for B images, run in batches."""
+        if len(images) == 0:
+            shapes = {name: self.model.layers.shapes.get(name, (0,)) for name in names}
+            return {name: np.zeros((0, *shape[1:]), np.float32) for name, shape in shapes.items()}
+        batch = self.batch_size(len(images))
+        parts = [self._filled_run(images[start : start + batch], names) for start in range(0, len(images), batch)]
+        joined = (column[0] if len(column) == 1 else np.concatenate(column) for column in zip(*parts, strict=True))
+        return dict(zip(names, joined, strict=True))
+
+    def batch_size(self, rows: int | None = None) -> int:
+        """Images per run: given, fixed by the graph, or found by measuring once the work (``rows``) is worth it."""
+        if self._batch is None:
+            if self.model.input.batch is not None:
+                self._batch = self.model.input.batch
+            elif rows is not None and rows <= SMALL_WORK:
+                return min(SMALL_WORK, self._largest)
+            else:
+                self._batch = measured_batch(self.trial, self._largest)
+        return self._batch
+
+    def noise(self, batch: int) -> FloatArray:
+        """(batch, C, H, W) of one noise image, repeated: the same for every batch size."""
+        shape = (1, self.model.input.channels, *self.model.input_size)
+        return np.repeat(np.random.default_rng(0).standard_normal(shape, dtype=np.float32), batch, axis=0)
+
+    @cached_property
+    def _largest(self) -> int:
+        return largest_batch(self.model.layers.shapes, self.settings.memory, kept=self.keeps_activations)
+
+    def _filled_run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
+        filled, count = filled_batch(images, self.model.input.batch)
+        return [value[:count] for value in self.run(filled, names)]
+
+    def _outputs(self, images: FloatArray, target: Target) -> Values:
+        values = self.read(images, self.names_of(target))
+        return Values(values, self.model.logits_name, self.model.activation)
+
+    def names_of(self, target: Target) -> tuple[str, ...]:
+        """The graph's values that a target reads, each once."""
+        logits = (self.model.logits_name,) if needs_classes(target) else ()
+        return tuple(dict.fromkeys((*logits, *target.layers)))
+
+
+class Values:
+    """What was computed for B images, as NumPy arrays for targets to index."""
+
+    def __init__(self, values: Mapping[str, FloatArray], logits_name: str, activation: Activation):
+        self._values, self._logits_name, self._activation = values, logits_name, activation
+
+    @cached_property
+    def logits(self) -> FloatArray:
+        """(B, K)."""
+        logits = self._values[self._logits_name]
+        return logits.reshape(len(logits), -1)
+
+    @cached_property
+    def probabilities(self) -> FloatArray:
+        """(B, K)."""
+        return activated(self.logits, self._activation)
+
+    def tap(self, layer: str) -> FloatArray:
+        """(B, C, h, w) or (B, D)."""
+        return self._values[layer]
+
+
+def activated(logits: FloatArray, activation: Activation) -> FloatArray:
+    """(B, K) probabilities from logits, in float64 inside so that 1,000 classes still sum to 1."""
+    wide = logits.astype(np.float64)
+    if activation == "sigmoid":
+        return (0.5 * (1 + np.tanh(0.5 * wide))).astype(np.float32)
+    raised = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def filled_batch(images: FloatArray, fixed: int | None) -> tuple[FloatArray, int]:
+    """The images, the last one repeated up to a batch size that the graph fixes; and how many are real."""
+    missing = 0 if fixed is None else fixed - len(images)
+    if missing <= 0:
+        return images, len(images)
+    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]), len(images)

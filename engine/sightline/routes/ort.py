@@ -1,0 +1,167 @@
+"""ONNX Runtime on CPU or CUDA: all forward-only work. The only file of the engine that speaks to it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.abilities import SweepChunk, Taps, Weights, WindowSweep
+from sightline.errors import BadModel, MissingProvider
+from sightline.graph.expose_taps import ExposeTaps
+from sightline.graph.serialise import serialise
+from sightline.routes.base import Request, Route, Settings
+from sightline.routes.dense_sweep import dense_sweep
+from sightline.routes.oracle import GraphOracle
+from sightline.target import Target
+from sightline.types import FloatArray
+
+if TYPE_CHECKING:
+    from sightline.model import Model
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"
+}  # fmt: skip
+
+
+class OrtOracle(GraphOracle):
+    """Sessions over one graph, made when first needed: one per set of values that somebody reads."""
+
+    def __init__(self, model: Model, settings: Settings):
+        super().__init__(model, settings)
+        self._sessions: dict[tuple[str, ...], Any] = {}
+
+    def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
+        if names not in self._sessions:
+            self._sessions[names] = open_session(self.model, names, self.settings)
+        feed = {self.model.input.name: self.model.input.adapt(images)}
+        try:
+            values = self._sessions[names].run(list(names), feed)
+        except Exception as reason:
+            raise _translated(reason, f"ONNX Runtime cannot run {self.model.path.name}") from reason
+        return [np.asarray(value, dtype=np.float32) for value in values]
+
+    def trial(self) -> Callable[[int], None]:
+        names = (self.model.logits_name,)
+        return lambda batch: cast(None, self.run(self.noise(batch), names))
+
+    def sweep(
+        self, images: FloatArray, windows: NDArray[np.int64], fill: FloatArray, target: Target
+    ) -> Iterator[SweepChunk]:
+        """Scores of every image with each window hidden in turn; see ``WindowSweep``."""
+        return dense_sweep(self.scores, images, windows, fill, target, self.batch_size(len(images) * len(windows)))
+
+    def close(self) -> None:
+        self._sessions.clear()
+
+
+def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> Any:
+    """A session that computes these values and nothing that they do not need.
+
+    Raises:
+        MissingProvider: the device's provider is not in this build, or it failed to start.
+        BadModel: ONNX Runtime refuses the graph.
+    """
+    import onnxruntime
+
+    obstacles = provider_obstacles(settings.device)
+    if obstacles:
+        raise MissingProvider(" ".join(obstacles))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what matters reaches the caller as an exception
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders share the cores
+    provider = PROVIDERS[settings.device]
+    own = tuple(str(value.name) for value in model.graph.graph.outputs)
+    graph = model.graph if names == own else ExposeTaps(names, only=True)(model.graph)
+    try:
+        return onnxruntime.InferenceSession(
+            serialise(graph),
+            options,
+            providers=[(provider, _provider_options(settings))],
+            enable_fallback=0,  # a provider that fails is an error, never a silent CPU run
+        )
+    except Exception as reason:
+        if settings.device != "cpu":
+            raise MissingProvider(f"{provider} did not start: {reason}") from reason
+        raise _translated(reason, f"ONNX Runtime refuses {model.path.name}") from reason
+
+
+def _translated(reason: Exception, what: str) -> Exception:
+    """BadModel for what ONNX Runtime says of the graph; anything else as it is."""
+    spoken = type(reason).__module__.startswith("onnxruntime")
+    return BadModel(f"{what}: {str(reason).strip()}") if spoken else reason
+
+
+def _provider_options(settings: Settings) -> dict[str, str]:
+    if settings.device == "cuda":
+        return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    return {}
+
+
+def installed_runtimes() -> dict[str, str]:
+    """Version by distribution of every ONNX Runtime installed; they share one import folder, so one is right."""
+    names = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def available_providers() -> list[str]:
+    """Providers in this build of ONNX Runtime, none if it is not installed."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return []
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
+def provider_obstacles(device: str) -> list[str]:
+    """Why ONNX Runtime cannot run on this device here."""
+    runtimes = installed_runtimes()
+    if len(runtimes) > 1:
+        both = " and ".join(runtimes)
+        return [
+            f"{both} are both installed and overwrite each other. Mend it: pip uninstall -y {' '.join(runtimes)}, "
+            "then pip install 'sightline[cpu]' or 'sightline[gpu]'."
+        ]
+    available = available_providers()
+    if not available:
+        return ["ONNX Runtime is not installed: pip install 'sightline[cpu]' (or 'sightline[gpu]', never both)."]
+    if PROVIDERS[device] in available:
+        return []
+    return [
+        f"This ONNX Runtime has no {PROVIDERS[device]}; it has {', '.join(available)}. "
+        f"To get it: pip uninstall -y {' '.join(runtimes)}, then pip install 'sightline[gpu]'."
+    ]
+
+
+class OrtRoute(Route):
+    """ONNX Runtime's CPU or CUDA provider."""
+
+    name = "ort"
+    offers = (WindowSweep, Taps, Weights)
+    tolerance = 1e-5
+
+    def obstacles(self, request: Request) -> list[str]:
+        if request.settings.device == "tensorrt":
+            return ["TensorRT has a route of its own."]
+        return provider_obstacles(request.settings.device)
+
+    def provider(self, settings: Settings) -> str:
+        return PROVIDERS[settings.device]
+
+    def open(self, model: Model, settings: Settings) -> OrtOracle:
+        return OrtOracle(model, settings)
+
+
+ROUTE = OrtRoute()

@@ -1,0 +1,34 @@
+"""TensorRT through ONNX Runtime's provider. Never counted as TensorRT when it is not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sightline.abilities import Taps, Weights, WindowSweep
+from sightline.routes.base import Request, Route, Settings
+from sightline.routes.ort import PROVIDERS, OrtOracle, provider_obstacles
+
+if TYPE_CHECKING:
+    from sightline.model import Model
+
+
+class TensorrtRoute(Route):
+    """The same sessions as ``ort`` on the TensorRT provider, only when it was asked for by name."""
+
+    name = "tensorrt"
+    offers = (WindowSweep, Taps, Weights)
+    tolerance = 1e-3
+
+    def obstacles(self, request: Request) -> list[str]:
+        if request.settings.device != "tensorrt":
+            return ["It runs only when asked for with --device tensorrt."]
+        return provider_obstacles("tensorrt")
+
+    def provider(self, settings: Settings) -> str:
+        return PROVIDERS["tensorrt"]
+
+    def open(self, model: Model, settings: Settings) -> OrtOracle:
+        return OrtOracle(model, settings)
+
+
+ROUTE = TensorrtRoute()
