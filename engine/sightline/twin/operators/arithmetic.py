@@ -1,6 +1,7 @@
 """Arithmetic, element by element, broadcast as NumPy does."""
 
-# pyright: reportUnknownLambdaType=false (operands are tensors; a lambda cannot say so)
+# Operands of a kernel are tensors; a lambda cannot say so.
+# pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,79 +13,25 @@ from torch import Tensor
 from sightline.twin.catalogue import direct, operator
 from sightline.twin.node import Kernel, Node
 
-_WIDE = frozenset({torch.uint16, torch.uint32, torch.uint64})
+_STORED_ONLY = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
 
 def widened(function: Callable[..., Tensor]) -> Kernel:
-    """The function for element types that torch stores but does not compute with: by way of int64."""
+    """The function, by way of int64 for element types that torch stores but does not compute with."""
 
     def kernel(first: Tensor, *rest: Tensor) -> Tensor:
-        if first.dtype in _WIDE:
+        if first.dtype in _STORED_ONLY:
             return function(*(operand.to(torch.int64) for operand in (first, *rest))).to(first.dtype)
         return function(first, *rest)
 
     return kernel
 
 
-add = direct("Add")(widened(torch.add))  # A + B.
-
-
-sub = direct("Sub")(widened(torch.sub))  # A - B.
-
-
-mul = direct("Mul")(widened(torch.mul))  # A B.
-
-
-div = direct("Div")(
-    widened(lambda a, b: torch.div(a, b, rounding_mode=None if a.is_floating_point() else "trunc"))
-)  # A / B, integers towards zero.
-
-
-@operator("Mod")
-def mod(node: Node) -> Kernel:
-    """Remainder with the sign of the divisor, or with fmod of the dividend."""
-    return widened(torch.fmod if node.integer("fmod", 0) else torch.remainder)
-
-
-@direct("Pow")
-def power(base: Tensor, exponent: Tensor) -> Tensor:
-    """Of the base's element type."""
-    return torch.pow(base, _signed(exponent)).to(base.dtype)
-
-
-def _signed(exponent: Tensor) -> Tensor:
-    return exponent.to(torch.int64) if exponent.dtype in _WIDE else exponent
-
-
-minimum = direct("Min")(
-    widened(lambda *operands: reduce(torch.minimum, operands))
-)  # Smallest of any number of operands.
-
-
-maximum = direct("Max")(
-    widened(lambda *operands: reduce(torch.maximum, operands))
-)  # Largest of any number of operands.
-
-
-@direct("Sum")
-def total(*operands: Tensor) -> Tensor:
-    """Of any number of operands."""
-    return reduce(torch.add, operands)
-
-
-@direct("Mean")
-def mean(*operands: Tensor) -> Tensor:
-    """Of any number of operands."""
-    return reduce(torch.add, operands) / len(operands)
-
-
-square_root = direct("Sqrt")(torch.sqrt)  # NaN below 0.
-
-
-_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+_OF_ONE: dict[str, Callable[[Tensor], Tensor]] = {
     "Abs": torch.abs,
     "Neg": torch.neg,
     "Sign": torch.sign,
+    "Sqrt": torch.sqrt,
     "Exp": torch.exp,
     "Log": torch.log,
     "Reciprocal": torch.reciprocal,
@@ -104,24 +51,51 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "Acosh": torch.acosh,
     "Atanh": torch.atanh,
     "Det": torch.det,
+    "BitwiseNot": torch.bitwise_not,
 }
-
-
-@operator(*_FUNCTIONS)
-def function(node: Node) -> Kernel:
-    """The function of this name."""
-    return _FUNCTIONS[node.operator]
-
-
-_BITWISE: dict[str, Callable[..., Tensor]] = {
+_OF_TWO: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": lambda a, b: torch.div(a, b, rounding_mode=None if a.is_floating_point() else "trunc"),
+    "Min": torch.minimum,
+    "Max": torch.maximum,
+    "Sum": torch.add,
     "BitwiseAnd": torch.bitwise_and,
     "BitwiseOr": torch.bitwise_or,
     "BitwiseXor": torch.bitwise_xor,
-    "BitwiseNot": torch.bitwise_not,
 }
 
 
-@operator(*_BITWISE)
-def bitwise(node: Node) -> Kernel:
-    """The bitwise function of this name."""
-    return widened(_BITWISE[node.operator])
+@operator(*_OF_ONE)
+def function_of_one(node: Node) -> Kernel:
+    """The function of the operator's name."""
+    return widened(_OF_ONE[node.operator])
+
+
+@operator(*_OF_TWO)
+def function_of_two(node: Node) -> Kernel:
+    """The function of the operator's name; Min, Max and Sum take any number of operands."""
+    function = _OF_TWO[node.operator]
+    if len(node.inputs) == 2:
+        return widened(function)
+    return widened(lambda *operands: reduce(function, operands))
+
+
+@operator("Mod")
+def mod(node: Node) -> Kernel:
+    """Remainder with the sign of the divisor, or with fmod of the dividend."""
+    return widened(torch.fmod if node.integer("fmod", 0) else torch.remainder)
+
+
+@direct("Pow")
+def power(base: Tensor, exponent: Tensor) -> Tensor:
+    """Of the base's element type."""
+    plain = exponent.to(torch.int64) if exponent.dtype in _STORED_ONLY else exponent
+    return torch.pow(base, plain).to(base.dtype)
+
+
+@direct("Mean")
+def mean(*operands: Tensor) -> Tensor:
+    """Of any number of operands."""
+    return reduce(torch.add, operands) / len(operands)

@@ -1,6 +1,7 @@
 """Products of matrices."""
 
-# pyright: reportUnknownLambdaType=false (operands are tensors; a lambda cannot say so)
+# Operands of a kernel are tensors; a lambda cannot say so.
+# pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
 import torch

@@ -1,6 +1,7 @@
 """Pooling over windows or over whole images, one to three spatial dimensions."""
 
-# pyright: reportUnknownLambdaType=false (operands are tensors; a lambda cannot say so)
+# Operands of a kernel are tensors; a lambda cannot say so.
+# pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
 import math

@@ -1,6 +1,7 @@
 """Arrangement: what changes where elements lie, not what they are."""
 
-# pyright: reportUnknownLambdaType=false (operands are tensors; a lambda cannot say so)
+# Operands of a kernel are tensors; a lambda cannot say so.
+# pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
 import math
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sightline.twin.catalogue import direct, operator
 from sightline.twin.node import Kernel, Node
-from sightline.twin.tensors import dtype_of, tensor_of
+from sightline.twin.tensors import dtype_of
 
 
 @direct("Identity")
@@ -171,26 +172,3 @@ def cast(node: Node) -> Kernel:
 def cast_like(x: Tensor, like: Tensor) -> Tensor:
     """To the element type of the second operand."""
     return x.to(like.dtype)
-
-
-@operator("Constant")
-def constant(node: Node) -> Kernel:
-    """The tensor, number or numbers that the node holds."""
-    held = next((name for name in node.attributes if name.startswith("value")), "")
-    if held == "value":
-        tensor = tensor_of(node.attributes[held])
-    elif held in ("value_int", "value_ints", "value_float", "value_floats"):
-        kind = torch.int64 if "int" in held else torch.float32
-        tensor = torch.tensor(node.attributes[held], dtype=kind)
-    else:
-        raise node.refusal("a constant that is sparse or a string is not computed with")
-    return lambda: tensor
-
-
-@operator("ConstantOfShape")
-def constant_of_shape(node: Node) -> Kernel:
-    """One number, by default 0 of float32, in a shape."""
-    shape = node.value(0) or []
-    held = node.attributes.get("value")
-    filler = torch.zeros(1) if held is None else tensor_of(held)
-    return lambda x: filler.to(x.device).expand(shape).clone()
