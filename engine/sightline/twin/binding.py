@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from sightline.twin.catalogue import Build, lookup
+from sightline.errors import UnsupportedOperator
+from sightline.twin.catalogue import OPSETS, Build, lookup
 from sightline.twin.node import Kernel, Node, ValueNeeded
 
 
@@ -17,13 +18,26 @@ def bound_kernel(node: Node, strays: Collection[int] = ()) -> Kernel:
     Args:
         node: with the constants among its inputs.
         strays: inputs that were measured from shapes and lie on the CPU while the node's data may not.
+
+    Raises:
+        UnsupportedOperator: the twin has no such operator, or not with these settings.
     """
     build = lookup(node.domain, node.operator, node.version)
-    assert build is not None, node  # reading.refusals() came first
+    if build is None:
+        raise UnsupportedOperator(_unknown(node))
     try:
         return _gathering(build(node), strays)
     except ValueNeeded:
         return _deferred(build, node, strays)
+    except UnsupportedOperator as reason:
+        raise UnsupportedOperator(f"Node {node.name!r} ({node.operator}): {reason}.") from None
+
+
+def _unknown(node: Node) -> str:
+    if not node.domain and node.version not in OPSETS:
+        return f"Node {node.name!r} ({node.operator}): opset {node.version} is not read; {OPSETS[0]} to {OPSETS[-1]} are."
+    spoken = f"{node.domain}.{node.operator}" if node.domain else node.operator
+    return f"Node {node.name!r}: the twin has no operator {spoken} (opset {node.version})."
 
 
 def _deferred(build: Build, node: Node, strays: Collection[int]) -> Kernel:

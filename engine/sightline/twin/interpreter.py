@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import onnx_ir as ir
@@ -57,7 +58,7 @@ class Twin(nn.Module):
         plain = inline(model)
         constants = read_constants(plain)
         nodes = read_nodes(plain)
-        reasons = refusals(nodes, constants)
+        reasons = refusals(plain, nodes, constants)
         if reasons:
             raise UnsupportedOperator("\n".join([*reasons, FORWARD_ONLY]))
         self.inputs = tuple(str(v.name) for v in plain.graph.inputs if v.name not in plain.graph.initializers)
@@ -189,7 +190,7 @@ def unsupported(model: ir.Model) -> list[str]:
     """Why the twin of a model cannot be made, a sentence per node; empty when it can. Nothing is executed."""
     plain = inline(model)
     try:
-        return refusals(read_nodes(plain), read_constants(plain))
+        return refusals(plain, read_nodes(plain), read_constants(plain))
     except UnsupportedOperator as reason:
         return [str(reason)]
 
@@ -238,8 +239,7 @@ def _ruled(step: Step, rule: Rule | None) -> Step:
     override = None if rule is None else rule(step.node)
     if override is None:
         return step
-    kernel = step.kernel
-    return replace(step, kernel=lambda *operands: override(kernel, *operands))
+    return replace(step, kernel=partial(override, step.kernel))
 
 
 def _with_deaths(steps: list[Step], kept: set[int]) -> tuple[Step, ...]:

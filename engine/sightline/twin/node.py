@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sightline.errors import UnsupportedOperator
-
 
 class Kernel(Protocol):
     """What computes a node: one operand per input, None where it is omitted; a tuple where it has several outputs."""
@@ -95,7 +93,3 @@ class Node:
     def setting(self, name: str, index: int) -> list[int] | None:
         """Integers that older operator sets hold in an attribute and newer ones in an input."""
         return self.integers(name) if name in self.attributes else self.value(index)
-
-    def refusal(self, reason: str) -> UnsupportedOperator:
-        """The error that says what of this node the twin cannot do."""
-        return UnsupportedOperator(f"Node {self.name!r} ({self.operator}, opset {self.version}): {reason}.")

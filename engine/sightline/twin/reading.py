@@ -11,9 +11,9 @@ from onnx_ir.passes.common import InlinePass
 from torch import Tensor
 
 from sightline.errors import UnsupportedOperator
-from sightline.twin.catalogue import OPSETS, lookup
-from sightline.twin.node import Node, ValueNeeded
-from sightline.twin.tensors import tensor_of
+from sightline.twin.binding import bound_kernel
+from sightline.twin.node import Node
+from sightline.twin.tensors import DTYPES, tensor_of
 
 LARGEST_SETTING = 64  # elements; the pads of a tensor of 32 dimensions
 _PLAIN = {ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING}
@@ -51,18 +51,15 @@ def read_constants(model: ir.Model) -> dict[str, Tensor]:
     return found
 
 
-def refusals(nodes: list[Node], constants: Mapping[str, Tensor]) -> list[str]:
-    """One sentence for every node that the twin cannot compute; nothing is executed."""
+def refusals(model: ir.Model, nodes: list[Node], constants: Mapping[str, Tensor]) -> list[str]:
+    """One sentence for every input and node that the twin cannot compute with; nothing is executed."""
     found: list[str] = []
+    for value in model.graph.inputs:
+        if value.dtype is not None and value.dtype not in DTYPES:
+            found.append(f"Input {value.name!r}: elements of type {value.dtype.name} are not computed with.")
     for node in nodes:
-        build = lookup(node.domain, node.operator, node.version)
-        if build is None:
-            found.append(_unknown(node))
-            continue
         try:
-            build(bind(node, constants))
-        except ValueNeeded:
-            continue  # a setting that the graph computes
+            bound_kernel(bind(node, constants))
         except UnsupportedOperator as reason:
             found.append(str(reason))
     return found
@@ -78,15 +75,6 @@ FORWARD_ONLY = (
     "Methods that need gradients cannot run on this model; forward-only ones (predict, occlusion, activation_map, …) "
     "still can."
 )
-
-
-def _unknown(node: Node) -> str:
-    spoken = f"{node.domain}.{node.operator}" if node.domain else node.operator
-    if not node.domain and node.version not in OPSETS:
-        return (
-            f"Node {node.name!r} ({spoken}) is of opset {node.version}; the twin reads {OPSETS[0]} to {OPSETS[-1]}."
-        )
-    return f"Node {node.name!r}: the twin has no operator {spoken} (opset {node.version})."
 
 
 def _read(node: ir.Node, opsets: Mapping[str, int]) -> Node:

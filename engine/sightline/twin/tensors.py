@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -28,7 +30,13 @@ DTYPES = {
     ir.DataType.FLOAT8E5M2: torch.float8_e5m2,
     ir.DataType.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
 }
-NIBBLES = {ir.DataType.INT4: torch.int8, ir.DataType.UINT4: torch.uint8}  # four bits travel in eight
+NIBBLES = {ir.DataType.INT4: torch.int8, ir.DataType.UINT4: torch.uint8}  # weights of four bits are read into eight
+_EIGHT_BITS = {  # largest number, the magnitude from which on rounding leaves the range, and what lies there
+    torch.float8_e4m3fn: (448.0, 464.0, math.nan),
+    torch.float8_e4m3fnuz: (240.0, 248.0, math.nan),
+    torch.float8_e5m2: (57344.0, 61440.0, math.inf),
+    torch.float8_e5m2fnuz: (57344.0, 61440.0, math.nan),
+}
 _SAME_BITS = {  # NumPy has no such element type: the bits are read as integers
     ir.DataType.BFLOAT16: np.int16,
     ir.DataType.FLOAT8E4M3FN: np.int8,
@@ -46,8 +54,26 @@ def dtype_of(element: int) -> torch.dtype:
     """
     kind = ir.DataType(element)
     if kind not in DTYPES:
-        raise UnsupportedOperator(f"the twin does not compute with elements of type {kind.name}")
+        raise UnsupportedOperator(f"elements of type {kind.name} are not computed with")
     return DTYPES[kind]
+
+
+def converted(x: Tensor, kind: torch.dtype, saturate: bool = True) -> Tensor:
+    """To another element type.
+
+    Args:
+        x: any shape.
+        kind: element type of the result.
+        saturate: to the largest number, where an 8-bit float is too small; otherwise such elements become NaN, or
+            infinite where the type has infinity.
+    """
+    if kind not in _EIGHT_BITS or x.dtype in _EIGHT_BITS:
+        return x.to(kind)
+    largest, overflow, beyond = _EIGHT_BITS[kind]
+    wide = x.to(torch.float32)
+    if saturate:
+        return wide.clamp(-largest, largest).to(kind)
+    return torch.where(wide.abs() >= overflow, torch.copysign(wide.new_tensor(beyond), wide), wide).to(kind)
 
 
 def tensor_of(source: ir.TensorProtocol) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sightline.errors import UnsupportedOperator
 from sightline.twin.catalogue import direct, operator
 from sightline.twin.node import Kernel, Node
 from sightline.twin.tensors import dtype_of, tensor_of
@@ -21,7 +22,7 @@ def constant(node: Node) -> Kernel:
     elif held in ("value_int", "value_ints", "value_float", "value_floats"):
         tensor = torch.tensor(node.attributes[held], dtype=torch.int64 if "int" in held else torch.float32)
     else:
-        raise node.refusal("a constant that is sparse or a string is not computed with")
+        raise UnsupportedOperator("sparse constants and strings are not computed with")
     return lambda: tensor
 
 

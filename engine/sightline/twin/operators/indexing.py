@@ -48,7 +48,7 @@ def gather(node: Node) -> Kernel:
     def kernel(x: Tensor, indices: Tensor) -> Tensor:
         place = axis % x.dim()
         flat = _counted(indices.flatten(), x.shape[place])
-        return x.index_select(place, flat).reshape(*x.shape[:place], *indices.shape, *x.shape[place + 1 :])
+        return x.index_select(place, flat).reshape((*x.shape[:place], *indices.shape, *x.shape[place + 1 :]))
 
     return kernel
 
@@ -73,7 +73,7 @@ def gather_nd(node: Node) -> Kernel:
         tuples = indices.reshape(outer, -1, depth)
         picks = [_counted(tuples[..., i], x.shape[shared + i]) for i in range(depth)]
         rows = torch.arange(outer, device=x.device).unsqueeze(1)
-        return data[(rows, *picks)].reshape(*x.shape[:shared], *inner, *x.shape[shared + depth :])
+        return data[(rows, *picks)].reshape((*x.shape[:shared], *inner, *x.shape[shared + depth :]))
 
     return kernel
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.errors import UnsupportedOperator
 from sightline.twin.catalogue import operator
 from sightline.twin.node import Kernel, Node
 
@@ -16,7 +17,7 @@ from sightline.twin.node import Kernel, Node
 def batch_normalization(node: Node) -> Kernel:
     """By the running statistics: each image's result depends on that image alone."""
     if node.integer("training_mode", 0) or (node.version >= 9 and node.wants(1)):
-        raise node.refusal("in training mode an image's result depends on its batch; export the model in eval mode")
+        raise UnsupportedOperator("in training mode results depend on the batch; export the model in eval mode")
     epsilon = node.real("epsilon", 1e-5)
     if node.integer("spatial", 1):
         return lambda x, scale, bias, mean, variance: F.batch_norm(

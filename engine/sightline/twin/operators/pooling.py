@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.errors import UnsupportedOperator
 from sightline.twin.catalogue import direct, operator
 from sightline.twin.node import Kernel, Node
 from sightline.twin.operators.convolution import same_pads, spread, torch_pads
@@ -42,7 +43,7 @@ class Windows:
         shape = tuple(node.integers("kernel_shape") or ())
         rank = len(shape)
         if not 1 <= rank <= 3:
-            raise node.refusal(f"windows of {rank} dimensions are not pooled; 1 to 3 are")
+            raise UnsupportedOperator(f"windows of {rank} dimensions are not pooled; 1 to 3 are")
         ones = [1] * rank
         return Windows(
             shape,

@@ -195,7 +195,7 @@ def _taps(how: Resampling, axis: Axis) -> tuple[NDArray[np.int64], Reals, NDArra
     distance = np.abs(places - centre[:, None]) / stretch
     weights = np.maximum(1 - distance, 0) if how.mode == "linear" else _cubic(distance, how.cubic)
     inside = (places >= 0) & (places < axis.before)
-    if how.exclude_outside or how.antialias:
+    if how.exclude_outside:
         weights = np.where(inside, weights, 0.0)
     if how.exclude_outside or how.antialias:
         weights = weights / weights.sum(1, keepdims=True)
@@ -211,8 +211,7 @@ def _coordinates(how: Resampling, axis: Axis) -> Reals:
         case "asymmetric":
             return i / scale
         case "align_corners":
-            length = n * scale  # as the reference has it: not rounded down
-            return i * (n - 1) / (length - 1) if length != 1 else np.zeros_like(i)
+            return i * (n - 1) / (m - 1) if m > 1 else np.zeros_like(i)  # m as ONNX Runtime has it: rounded down
         case "pytorch_half_pixel":
             return (i + 0.5) / scale - 0.5 if m > 1 else np.full_like(i, 0.0)
         case "tf_half_pixel_for_nn":

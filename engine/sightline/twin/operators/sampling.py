@@ -4,11 +4,15 @@
 # pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.twin.catalogue import operator
 from sightline.twin.node import Kernel, Node
+from sightline.twin.operators.convolution import torch_pads
 
 _MODES = {
     "linear": "bilinear",
@@ -36,16 +40,24 @@ def affine_grid(node: Node) -> Kernel:
 
 @operator("Col2Im")
 def fold(node: Node) -> Kernel:
-    """Sum of overlapping patches, (B, C·|window|, count) -> (B, C, H, W)."""
+    """Sum of overlapping patches, (B, C·|window|, count) -> (B, C, *image)."""
     image, window = node.value(1) or [], node.value(2) or []
-    if len(image) != 2:
-        raise node.refusal("patches of other than two dimensions are not summed")
-    stride, dilation = node.integers("strides") or [1, 1], node.integers("dilations") or [1, 1]
-    pads = node.integers("pads") or [0] * 4
+    rank = len(image)
+    stride, dilation = node.integers("strides") or [1] * rank, node.integers("dilations") or [1] * rank
+    pads = node.integers("pads") or [0] * (2 * rank)
+    padded = [size + pads[axis] + pads[axis + rank] for axis, size in enumerate(image)]
 
     def kernel(x: Tensor, *_: Tensor) -> Tensor:
-        height, width = image[0] + pads[0] + pads[2], image[1] + pads[1] + pads[3]
-        whole = F.fold(x, (height, width), window, dilation, 0, stride)
-        return whole[..., pads[0] : pads[0] + image[0], pads[1] : pads[1] + image[1]]
+        places = torch.zeros(1, 1, dtype=torch.int64, device=x.device)  # (|window|, count), in the flat padded image
+        for size, k, s, d in zip(padded, window, stride, dilation, strict=True):
+            count = (size - d * (k - 1) - 1) // s + 1
+            offsets = torch.arange(k, device=x.device) * d
+            along = offsets.unsqueeze(1) + torch.arange(count, device=x.device) * s
+            joined = places[:, None, :, None] * size + along[None, :, None, :]
+            places = joined.reshape(places.shape[0] * k, -1)
+        patches = x.reshape(x.shape[0], -1, places.numel())
+        flat = x.new_zeros(*patches.shape[:2], math.prod(padded)).index_add(2, places.flatten(), patches)
+        whole = flat.reshape(*patches.shape[:2], *padded)
+        return F.pad(whole, torch_pads([-pad for pad in pads]))
 
     return kernel

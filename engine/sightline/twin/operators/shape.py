@@ -9,9 +9,10 @@ import math
 import torch
 from torch import Tensor
 
+from sightline.errors import UnsupportedOperator
 from sightline.twin.catalogue import direct, operator
 from sightline.twin.node import Kernel, Node
-from sightline.twin.tensors import dtype_of
+from sightline.twin.tensors import converted, dtype_of
 
 
 @direct("Identity")
@@ -24,7 +25,7 @@ def identity(x: Tensor) -> Tensor:
 def dropout(node: Node) -> Kernel:
     """Nothing is dropped at inference; the mask is all true, in old operator sets all one."""
     if node.has(2) and node.scalar(2):
-        raise node.refusal("training mode drops at random, so it has no reference; export the model in eval mode")
+        raise UnsupportedOperator("training mode drops at random; export the model in eval mode")
     if not node.wants(1):
         return lambda x, *_: x.view_as(x)
     kind = torch.bool if node.version >= 10 else None
@@ -34,7 +35,7 @@ def dropout(node: Node) -> Kernel:
 @operator("Reshape")
 def reshape(node: Node) -> Kernel:
     """0 keeps the size of the same axis unless allowzero, -1 takes what is left."""
-    shape = node.setting("shape", 1) or []
+    shape = tuple(node.setting("shape", 1) or ())
     if 0 not in shape or node.integer("allowzero", 0):
         return lambda x, *_: x.reshape(shape)
     return lambda x, *_: x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)])
@@ -163,12 +164,13 @@ def size_of(x: Tensor) -> Tensor:
 
 @operator("Cast")
 def cast(node: Node) -> Kernel:
-    """To another element type."""
-    kind = dtype_of(node.integer("to", 1))
-    return lambda x: x.to(kind)
+    """To another element type; 8-bit floats saturate unless told otherwise."""
+    kind, saturate = dtype_of(node.integer("to", 1)), bool(node.integer("saturate", 1))
+    return lambda x: converted(x, kind, saturate)
 
 
-@direct("CastLike")
-def cast_like(x: Tensor, like: Tensor) -> Tensor:
+@operator("CastLike")
+def cast_like(node: Node) -> Kernel:
     """To the element type of the second operand."""
-    return x.to(like.dtype)
+    saturate = bool(node.integer("saturate", 1))
+    return lambda x, like: converted(x, like.dtype, saturate)
