@@ -144,6 +144,10 @@ class Differentiable(Taps, Protocol):
 class Oracle(Forward, Protocol):
     """An opened route: offers some of the abilities until it is closed."""
 
+    def batch_size(self, rows: int | None = None) -> int:
+        """Images per run for so much work."""
+        ...
+
     def close(self) -> None:
         """Release sessions and memory."""
         ...

@@ -97,10 +97,10 @@ class Plan:
         stamp = Provenance(self.method, formula, self.model, str(self), seconds)
         return cast(Result, replace(cast(Any, result), provenance=stamp))
 
-    def measured(self) -> Plan:
-        """The same plan with the batch size settled, by measuring unless one was given."""
-        oracle = self._model.oracle(self)
-        return replace(self, settings=replace(self.settings, batch=cast(Any, oracle).batch_size()))
+    def measured(self, rows: int) -> Plan:
+        """The same plan with the batch size settled for so many forward passes, by measuring where it pays."""
+        batch = self._model.oracle(self).batch_size(rows)
+        return replace(self, settings=replace(self.settings, batch=batch))
 
 
 def route(name: str) -> Route:

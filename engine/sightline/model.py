@@ -72,6 +72,10 @@ class Model:
             )
         return self._preprocess
 
+    @preprocess.setter
+    def preprocess(self, chosen: Preprocess) -> None:
+        self._preprocess = _fit(chosen, self.input, self._size)
+
     @property
     def has_preprocess(self) -> bool:
         """Whether anybody said how images become its input."""

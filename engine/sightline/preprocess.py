@@ -105,6 +105,14 @@ class Preprocess:
         """Height and width of the input it makes; None when that depends on the image."""
         return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
 
+    def changed(self, **fields: Any) -> Preprocess:
+        """The same with some fields replaced; a lone luminance mean becomes three when colours come back."""
+        count = 1 if fields.get("channels", self.channels) == "L" else 3
+        for name in ("mean", "std"):
+            if name not in fields and len(getattr(self, name)) != count:
+                fields[name] = (getattr(self, name)[0],) * count
+        return replace(self, **fields)
+
     def fitted(self, height: int, width: int) -> Preprocess:
         """The same for a model of another input size: crop to it, resize in proportion."""
         if self.output_size == (height, width):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sightline.errors import NoImages
-from sightline.image import find_images, read_image
+from sightline.errors import UsageError
+from sightline.job.inputs import inputs_from, load_photo
 from sightline.model import Model
-from sightline.types import Batch, FloatArray, Photo
+from sightline.types import Batch
 
 
 def read(paths: Path | str | Sequence[Path | str], *, like: Model, limit: int | None = None) -> Batch:
@@ -24,28 +23,12 @@ def read(paths: Path | str | Sequence[Path | str], *, like: Model, limit: int | 
 
     Raises:
         NoImages: nothing was found.
-        BadImage: a file cannot be read; use ``sightline run``, which sets such files aside and goes on.
+        BadImage: a file cannot be read; ``sightline run`` sets such files aside and goes on.
         MissingPreprocess: the model does not say how images become its input.
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = find_images([Path(path) for path in given])[:limit]
-    if not files:
-        raise NoImages(f"No image was asked for (limit={limit}).")
-    tensors, photos = zip(*(read_one(path, path.name, like) for path in files), strict=True)
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit={limit} must be at least 1.")
+    load = load_photo(like.photograph)
+    inputs = inputs_from([paths] if isinstance(paths, str | Path) else list(paths))
+    tensors, photos = zip(*(load(one) for one in inputs.entries[:limit]), strict=True)
     return Batch(np.stack(tensors), photos)
-
-
-def read_one(path: Path, identity: str, like: Model) -> tuple[FloatArray, Photo]:
-    """The model's input (C, H, W) for one file, and the photo.
-
-    Raises:
-        BadImage: the file cannot be read.
-    """
-    from sightline.errors import BadImage
-
-    try:
-        content = path.read_bytes()
-    except OSError as reason:
-        raise BadImage(f"{path}: {reason.strerror or reason}") from reason
-    photo = Photo(identity, path, hashlib.sha256(content).hexdigest())
-    return like.photograph(read_image(content), photo)

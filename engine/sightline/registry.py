@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +117,20 @@ def method_name(method: Method) -> str:
 def parameters(method: Method) -> Mapping[str, object]:
     """A method's fields and their values."""
     return {field.name: getattr(method, field.name) for field in dataclasses.fields(cast(Any, method))}
+
+
+def field_notes(kind: type[Method]) -> Mapping[str, str]:
+    """The comment behind each field, which is its help; fields of base classes included."""
+    notes: dict[str, str] = {}
+    for owner in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(owner):
+            continue
+        lines, _ = inspect.getsourcelines(owner)
+        for line in lines:
+            match = re.match(r"\s+(\w+)\s*:.*#\s*(.+)$", line)
+            if match:
+                notes[match[1]] = match[2].strip()
+    return notes
 
 
 def _read(path: Path, family: str) -> Entry | None:

@@ -133,7 +133,9 @@ class Values:
     """What was computed for B images, as NumPy arrays for targets to index."""
 
     def __init__(self, values: Mapping[str, FloatArray], logits_name: str, activation: Activation):
-        self._values, self._logits_name, self._activation = values, logits_name, activation
+        self._values = values
+        self._logits_name = logits_name
+        self._activation: Activation = activation
 
     @cached_property
     def logits(self) -> FloatArray:

@@ -55,17 +55,17 @@ class Filters:
     per pair of channels and no colours: the input channel of largest norm is shown for each filter, and said.
 
     Raises:
-        UsageError: the layer is no convolution, or limit is below 1.
+        UsageError: the layer is no convolution, or count is below 1.
     """
 
     layer: str | None = None  # any name of a convolution; the first one when not given
-    limit: int = 256  # filters shown, in the order of their output channels
+    count: int = 256  # filters shown, in the order of their output channels
 
     def run(self, oracle: Weights, images: Batch, target: Target) -> FilterGrid:
-        if self.limit < 1:
-            raise UsageError(f"limit={self.limit} must be at least 1.")
+        if self.count < 1:
+            raise UsageError(f"count={self.count} must be at least 1.")
         kernels = oracle.kernels(self.layer)
-        shown = kernels.values[: self.limit]  # (N, in, kh, kw)
+        shown = kernels.values[: self.count]  # (N, in, kh, kw)
         if shown.ndim != 4:
             raise UsageError(
                 f"Layer {kernels.layer!r} has kernels of shape {shown.shape[2:]}; pictures have two sides."

@@ -1,0 +1,65 @@
+"""How far a job is, on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from sightline.job.run import Progress
+
+PLAIN_INTERVAL = 5.0  # seconds between plain lines
+
+
+class ProgressLine:
+    """Shows what a job reports; a context manager, so that the terminal is left as it was."""
+
+    def __init__(self, what: str, *, quiet: bool = False):
+        self._what, self._quiet = what, quiet
+        self._last = time.monotonic()
+        self._bar: Bar | None = None
+        self._stopping = False
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty() and not self._quiet:
+            columns = (
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            )  # fmt: skip
+            self._bar = Bar(*columns, console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self._what, total=None, rate="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show where the job stands."""
+        if progress.stopping and not self._stopping:
+            self._stopping = True
+            self._say("Stopping once this shard is finished; press Ctrl-C again to stop now.")
+        if self._quiet:
+            return
+        if self._bar is not None:
+            rate = f"{progress.rate:.1f}/s"
+            self._bar.update(self._task, completed=progress.done, total=progress.total, rate=rate)
+        elif time.monotonic() - self._last >= PLAIN_INTERVAL:
+            self._last = time.monotonic()
+            left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+            self._say(f"{self._what}: {progress.done} of {progress.total}, {progress.rate:.1f}/s{left}")
+
+    def _say(self, text: str) -> None:
+        (self._bar.console.print if self._bar is not None else _print)(text)
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr)

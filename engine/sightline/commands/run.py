@@ -1,0 +1,209 @@
+"""Explain images with a method and write the results: sightline run METHOD MODEL IMAGES… -o OUT."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from cyclopts import Group, Parameter
+
+from sightline import registry
+from sightline.commands._method_flags import command_summary, method_app, with_flags
+from sightline.commands._options import ComputeOptions, ModelOptions
+from sightline.commands._progress import ProgressLine
+from sightline.dispatch import Plan
+from sightline.errors import UsageError
+from sightline.job.inputs import Inputs, inputs_from, load_photo
+from sightline.job.manifest import JobHeader, stored_header
+from sightline.job.reader import open_job
+from sightline.job.run import JobSummary, run_job, run_once
+from sightline.model import Model
+from sightline.registry import Method
+from sightline.target import Target
+from sightline.types import Batch, Result
+
+OUTPUT = Group("Output", sort_key=0)
+ROWS_SHOWN = 10_000  # rows of the table that --json prints; more stay in the Parquet files
+
+
+@Parameter(name="*", group=OUTPUT)
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is written."""
+
+    resume: Annotated[bool, Parameter(help="Go on with the job that is in OUT.", negative="")] = False
+    overlays: Annotated[bool, Parameter(help="Also write a PNG of every map.", negative="")] = False
+    report: Annotated[bool, Parameter(help="Also write OUT/report.html.", negative="")] = False
+    report_images: Annotated[int, Parameter(help="Images in the report.")] = 48
+    json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False
+    limit: Annotated[int | None, Parameter(help="At most so many images.")] = None
+    dtype: Annotated[Literal["float32", "float16"], Parameter(help="Of the stored maps.")] = "float32"
+    shard: Annotated[int, Parameter(help="Images per file; what a crash can lose.")] = 128
+
+
+def run_method(
+    model: Annotated[str, Parameter(help="An .onnx file, demo, torchvision:NAME[@WEIGHTS] or timm:NAME.")],
+    /,
+    *images: Annotated[str, Parameter(help="Files, folders or glob patterns.")],
+    method: Method,
+    out: Annotated[Path, Parameter(name=("--out", "-o"), group=OUTPUT, help="Folder of the job.")],
+    target: Annotated[
+        str, Parameter(help="top, a class index, a label, or a formula: logit(281) - logit(285).")
+    ] = "top",
+    output_options: OutputOptions = OutputOptions(),
+    model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+    compute: ComputeOptions = ComputeOptions(),  # noqa: B008
+) -> int:
+    """Explain images with one method."""
+    with model_options.load(model) as network:
+        job = _Job(network, method, out, Target.parse(target, network.labels), output_options)
+        plan = network.plan(method, **compute.plan_options())
+        summary = job.over_images(plan, images) if method.takes_images else job.over_model(plan)
+        if output_options.report:
+            job.write_report(summary)
+        job.tell(summary)
+    if summary.stopped:
+        return 130
+    return 4 if summary.set_aside else 0
+
+
+class _Job:
+    """One call of the command: what it works on, and where its results go."""
+
+    def __init__(self, model: Model, method: Method, out: Path, target: Target, options: OutputOptions):
+        self.model, self.method, self.out, self.target, self.options = model, method, out, target, options
+        if options.limit is not None and options.limit < 1:
+            raise UsageError(f"--limit {options.limit} must be at least 1.")
+        if options.shard < 1 or options.report_images < 1:
+            raise UsageError("--shard and --report-images must be at least 1.")
+        if method.takes_target:
+            model.check_target(target)
+        self.plan: Plan | None = None
+        self.inputs = Inputs(())
+
+    def over_images(self, plan: Plan, images: tuple[str, ...]) -> JobSummary:
+        """Run over every image, shard by shard."""
+        if not images:
+            raise UsageError(f"{registry.method_name(self.method)} looks at images: name files, folders or patterns.")
+        preprocess = self.model.preprocess
+        found = inputs_from(images)
+        self.inputs = Inputs(found.entries[: self.options.limit])
+        self.plan = self._settled(plan)
+        header = self._header(preprocess.sha256)
+        wanted = self.options.report_images if self.options.report else 0
+        with ProgressLine(registry.method_name(self.method), quiet=self.options.json) as progress:
+            return run_job(
+                self.out, header, self.inputs, load_photo(self.model.photograph), self._explain,
+                resume=self.options.resume, progress=progress, keep=wanted, labels=self.model.labels,
+            )  # fmt: skip
+
+    def over_model(self, plan: Plan) -> JobSummary:
+        """Run once, for a method that looks at the model alone."""
+        self.plan = plan
+        header = replace(self._header(""), rows="model")
+        return run_once(self.out, header, lambda: self._drawn(plan.run()), resume=self.options.resume)
+
+    def write_report(self, summary: JobSummary) -> None:
+        """One page of the first images; those that an earlier run explained are explained again for it."""
+        from sightline.report import report
+
+        results = list(summary.kept)
+        if self.method.takes_images and (summary.skipped or not results):
+            results = self._again()
+        elif not results and self.plan is not None:
+            results = [self.plan.run()]
+        report(results, model=self.model).save(self.out / "report.html")
+
+    def tell(self, summary: JobSummary) -> None:
+        """Say what was done: one JSON object on stdout, or a few lines."""
+        if self.options.json:
+            print(json.dumps(self._facts(summary), ensure_ascii=False))
+            return
+        rows = f"{summary.done} rows in {summary.seconds:.1f} s"
+        if summary.skipped:
+            rows += f", {summary.skipped} inputs were finished before"
+        print(f"{self.out}: {rows}.")
+        if self.options.report:
+            print(f"Report: {self.out / 'report.html'}")
+        for one in summary.set_aside:
+            print(f"Set aside: {one.id}: {one.reason}", file=sys.stderr)
+        if summary.stopped:
+            print("Stopped before the end; the same call with --resume goes on.", file=sys.stderr)
+
+    def _explain(self, batch: Batch) -> Result:
+        assert self.plan is not None
+        return self._drawn(self.plan.run(batch, self.target))
+
+    def _drawn(self, result: Result) -> Result:
+        if self.options.overlays:
+            from sightline.report import write_overlays
+
+            write_overlays(result, self.out / "overlays")
+        return result
+
+    def _again(self) -> list[Result]:
+        from sightline.errors import BadImage
+
+        load, results = load_photo(self.model.photograph), cast("list[Result]", [])
+        for one in self.inputs.entries[: self.options.report_images]:
+            try:
+                loaded = load(one)
+            except BadImage:
+                continue
+            assert self.plan is not None
+            results.append(self.plan.run(Batch(loaded.tensor[None], (loaded.photo,)), self.target))
+        return results
+
+    def _settled(self, plan: Plan) -> Plan:
+        """The plan with its batch size: the one of the job that is there, so that resumed rows are the same bytes."""
+        there = stored_header(self.out) if self.options.resume else None
+        if there is not None and plan.settings.batch is None:
+            return replace(plan, settings=replace(plan.settings, batch=there.batch))
+        return plan.measured(len(self.inputs) * plan.passes)
+
+    def _header(self, preprocess_sha256: str) -> JobHeader:
+        assert self.plan is not None
+        return JobHeader(
+            model=self.model.path.name,
+            model_sha256=self.model.sha256,
+            method=repr(self.method),
+            target=repr(self.target) if self.method.takes_target else "",
+            preprocess_sha256=preprocess_sha256,
+            plan=str(self.plan),
+            dtype=self.options.dtype,
+            batch=self.plan.settings.batch or 1,
+            shard_size=self.options.shard,
+        )
+
+    def _facts(self, summary: JobSummary) -> dict[str, Any]:
+        job = open_job(self.out)
+        table = job.table()
+        return {
+            "command": "run",
+            "out": str(self.out),
+            "model": {"file": self.model.path.name, "sha256": self.model.sha256},
+            "method": {"name": registry.method_name(self.method), **registry.parameters(self.method)},
+            "target": repr(self.target) if self.method.takes_target else None,
+            "plan": str(self.plan),
+            "report": str(self.out / "report.html") if self.options.report else None,
+            "finished": not summary.stopped,
+            "done": summary.done,
+            "skipped": summary.skipped,
+            "seconds": summary.seconds,
+            "set_aside": [{"id": one.id, "path": one.path, "reason": one.reason} for one in summary.set_aside],
+            "count": table.num_rows,
+            "rows": table.to_pylist() if table.num_rows <= ROWS_SHOWN else None,
+        }
+
+
+run = method_app("run", command_summary(__file__), __name__)
+
+
+def __getattr__(name: str) -> Callable[..., int]:
+    if name not in registry.entries():
+        raise AttributeError(name)
+    return with_flags(registry.find(name), run_method)
