@@ -116,7 +116,7 @@ def read_image(
     name = f"An image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read_bytes(source)
     if not data:
-        raise BadImage(f"{name} is empty: it holds 0 bytes. Copy the file again.")
+        raise BadImage(f"{name} is empty (0 bytes). Copy the file again.")
     image = _open(data, name, pixel_limit)
     try:
         image.load()
@@ -198,13 +198,13 @@ def _without_warnings() -> Generator[None]:
 
 
 def encode_png(pixels: ByteArray) -> bytes:
-    """A lossless PNG of (H, W, 3) sRGB or (H, W) grey; the same array gives the same bytes."""
+    """A PNG of (H, W, 3) sRGB, (H, W, 4) with opacity or (H, W) grey; the same array gives the same bytes."""
     return _encode(pixels, "PNG", optimize=False, compress_level=6)
 
 
-def encode_webp(pixels: ByteArray, *, quality: int = 88) -> bytes:
-    """A lossy WebP of (H, W, 3) sRGB or (H, W) grey; a tenth of a PNG's size for photographs."""
-    return _encode(pixels, "WEBP", quality=quality, method=4)
+def encode_webp(pixels: ByteArray, *, quality: int = 88, lossless: bool = False) -> bytes:
+    """A WebP of (H, W, 3) sRGB, (H, W, 4) with opacity or (H, W) grey; lossy, a tenth of a PNG for photographs."""
+    return _encode(pixels, "WEBP", quality=quality, lossless=lossless, method=4)
 
 
 def _encode(pixels: ByteArray, kind: str, **options: int) -> bytes:
