@@ -34,7 +34,9 @@ class UnknownSource(BadRequest):
 
     def __init__(self, kind: str, given: str, known: Sequence[str]):
         lowered = {name.lower(): name for name in known}
-        near = [lowered[name] for name in difflib.get_close_matches(given.lower(), list(lowered), n=3, cutoff=0.5)]
+        longer = [name for name in lowered if given and name.startswith(given.lower())]
+        close = difflib.get_close_matches(given.lower(), list(lowered), n=3, cutoff=0.5)
+        near = [lowered[name] for name in dict.fromkeys([*longer, *close])][:3]
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else _listed(known)
         super().__init__(f"No {kind} is named {given!r}. {hint}")
         self.near = near

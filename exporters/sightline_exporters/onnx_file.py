@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import onnx
 import onnx_ir as ir
 import torch
 
 from sightline_exporters import metadata
 from sightline_exporters.conversion import EXPORTERS, OPSET, OPSETS, Exporter, convert
 from sightline_exporters.errors import BadRequest, ConversionFailed, ParityFailed
+from sightline_exporters.example import Size, evaluation, make_example, output_names, run_once
 from sightline_exporters.parity import Parity, flatten, measure
 from sightline_exporters.sources import Source, open_source
+from sightline_exporters.writing import serialise, write
 
 TOLERANCE = 1e-4  # relative; float32 sums in another order differ by 1e-7 to 1e-5 in networks of 20 to 150 layers
-PROTOBUF_LIMIT = 2**31 - 1  # bytes in one protobuf message
-Size = int | tuple[int, int]
 Shape = tuple[int | str, ...]
 
 
@@ -111,26 +107,23 @@ def export(
     opened = _open(source, weights=weights, random=random_weights, seed=seed)
     if preprocess is not None:
         metadata.check_preprocess(preprocess)
-    opened = replace(opened, preprocess=preprocess if preprocess is not None else opened.preprocess)
-    example = _example(opened, example, size)
-    if opened.preprocess is not None and preprocess is None:
-        height, width = int(example.shape[2]), int(example.shape[3])
-        opened = replace(opened, preprocess=metadata.with_size(opened.preprocess, (height, width)))
-    with _evaluation(opened.module):
-        answer = _run_once(opened.module, example)
-        names = _output_names(answer)
-        model = convert(opened.module, example, exporter=exporter, opset=opset, outputs=names)
+    if example is None and size is None:
+        size = _crop(preprocess)
+    example = make_example(opened, example, size)
+    with evaluation(opened.module):
+        answer = run_once(opened.module, example)
+        model = convert(opened.module, example, exporter=exporter, opset=opset, outputs=output_names(answer))
         metadata.stamp(
             model,
             source=opened.description,
             exporter=f"torch {torch.__version__}, {exporter}, opset {opset}",
-            preprocess=opened.preprocess,
+            preprocess=_preprocess(preprocess, opened.preprocess, example),
             labels=_labels(labels, opened.labels, flatten(answer)[0]),
         )
-        parity = _prove(opened.module, _serialised(model), example, seed=seed, tolerance=tolerance)
+        parity = _prove(opened.module, serialise(model), example, seed=seed, tolerance=tolerance)
     model.metadata_props[metadata.PARITY] = str(parity)
-    file = _serialised(model)
-    _write(path, file)
+    file = serialise(model)
+    write(path, file)
     return Export(
         path=path,
         source=opened.description,
@@ -171,69 +164,24 @@ def _open(source: str | torch.nn.Module, *, weights: Path | str | None, random: 
         return open_source(source, file=None if weights is None else Path(weights), random=random)
 
 
-def _example(source: Source, example: torch.Tensor | None, size: Size | None) -> torch.Tensor:
-    """(B, C, H, W) on the module's device, B at least 2."""
-    tensors = [*source.module.parameters(), *source.module.buffers()]
-    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    if example is None:
-        chosen = (size, size) if isinstance(size, int) else size or source.size
-        if chosen is None:
-            raise BadRequest(
-                f"{source.description} does not say its input's size. Pass example=(B, C, H, W) or size."
-            )
-        dtype = floating[0].dtype if floating else torch.float32
-        generator = torch.Generator().manual_seed(0)
-        example = torch.randn((2, source.channels, *chosen), generator=generator).to(dtype)
-    elif size is not None:
-        raise BadRequest("example and size exclude each other. Pass one of them.")
-    if example.ndim != 4 or not example.is_floating_point():
+def _crop(preprocess: Mapping[str, object] | None) -> tuple[int, int] | None:
+    crop = cast("Sequence[int] | None", preprocess["crop"]) if preprocess is not None else None
+    return None if crop is None else (crop[0], crop[1])
+
+
+def _preprocess(
+    given: Mapping[str, object] | None, known: Mapping[str, object] | None, example: torch.Tensor
+) -> Mapping[str, object] | None:
+    """The caller's, which must fit the input, else the publisher's, made to fit it."""
+    channels, height, width = map(int, example.shape[1:])
+    if given is None:
+        return None if known is None else metadata.with_size(known, (height, width))
+    if _crop(given) not in (None, (height, width)) or channels != (1 if given["channels"] == "L" else 3):
         raise BadRequest(
-            f"The example is {example.dtype} of shape {tuple(example.shape)}; a floating (B, C, H, W) is needed."
+            f"The preprocessing makes {given['channels']} images of {given['crop']}, but the input is "
+            f"{channels} x {height} x {width}. Change one of them."
         )
-    if example.shape[0] < 2:
-        example = example.repeat(2, 1, 1, 1)
-    return example.detach().to(device)
-
-
-@contextlib.contextmanager
-def _evaluation(module: torch.nn.Module) -> Generator[None]:
-    """Evaluation mode, and afterwards for every submodule the mode that it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-def _run_once(module: torch.nn.Module, example: torch.Tensor) -> Any:
-    shape = tuple(example.shape)
-    try:
-        with torch.no_grad():
-            answer = module(example)
-    except Exception as reason:  # the module is the caller's: it may raise anything
-        raise ConversionFailed(
-            f"{type(module).__name__} does not run on an input of shape {shape}: {reason}\n"
-            "Pass another size, or an example as the module takes it."
-        ) from reason
-    tensors = flatten(answer)
-    if not tensors:
-        raise ConversionFailed(f"{type(module).__name__} returns no tensor, but {type(answer).__name__}.")
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise ConversionFailed(f"{type(module).__name__} returns NaN or infinity for an input of shape {shape}.")
-    return answer
-
-
-def _output_names(answer: Any) -> list[str]:
-    """Keys of a mapping; for one tensor "logits" if it is (B, K), else "output"; else numbered."""
-    tensors = flatten(answer)
-    if isinstance(answer, Mapping) and len(answer) == len(tensors):
-        return [str(key) for key in answer]
-    if len(tensors) == 1:
-        return ["logits" if tensors[0].ndim == 2 else "output"]
-    return [f"output_{index}" for index in range(len(tensors))]
+    return given
 
 
 def _labels(given: Sequence[str] | None, known: Sequence[str] | None, output: torch.Tensor) -> Sequence[str] | None:
@@ -242,21 +190,6 @@ def _labels(given: Sequence[str] | None, known: Sequence[str] | None, output: to
     if given is not None and len(given) != count:
         raise BadRequest(f"{len(given)} labels were given for an output of shape (B, {count}).")
     return given if given is not None else known if known is not None and len(known) == count else None
-
-
-def _serialised(model: ir.Model) -> bytes:
-    """The checked file's bytes."""
-    size = sum(
-        value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None
-    )
-    if size > PROTOBUF_LIMIT:
-        raise ConversionFailed(f"The weights take {size / 1e9:.1f} GB; one ONNX file ends at 2 GB.")
-    proto = ir.serde.serialize_model(model)
-    try:
-        onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as reason:
-        raise ConversionFailed(f"torch.onnx.export wrote an invalid graph: {reason}") from reason
-    return proto.SerializeToString()
 
 
 def _prove(module: torch.nn.Module, file: bytes, example: torch.Tensor, *, seed: int, tolerance: float) -> Parity:
@@ -272,26 +205,6 @@ def _prove(module: torch.nn.Module, file: bytes, example: torch.Tensor, *, seed:
             parity,
         )
     return parity
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All or nothing: a temporary file, synced, renamed, and its folder synced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's own is for the owner alone
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _ports(values: Sequence[ir.Value]) -> dict[str, Shape]:

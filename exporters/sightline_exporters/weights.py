@@ -9,6 +9,7 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -43,8 +44,23 @@ def fetch(url: str, name: str | None = None) -> Path:
         return path
     found = re.search(r"-([0-9a-f]{8,})\.[a-z]+$", name)
     prefix = found.group(1) if found else ""
+    try:
+        _download(url, path, prefix)
+    except OSError as reason:  # URLError, HTTPError, timeouts and broken connections all derive from it
+        cause = reason.reason if isinstance(reason, urllib.error.URLError) else reason
+        raise MissingWeights(
+            f"The weights {name!r} are not in {path.parent} and cannot be fetched from {url} ({cause}).\n"
+            f"Put the file{f' (its sha256 begins with {prefix})' if prefix else ''} there, or pass one with "
+            "--weights FILE (weights=… in Python; safetensors or a torch file of tensors), or export random weights "
+            "(@none, random_weights=True)."
+        ) from reason
+    return path
+
+
+def _download(url: str, path: Path, prefix: str) -> None:
+    """Stream into a temporary file that takes its name only when whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     digest = hashlib.sha256()
     try:
         with os.fdopen(descriptor, "wb") as file, urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
@@ -54,17 +70,8 @@ def fetch(url: str, name: str | None = None) -> Path:
         if not digest.hexdigest().startswith(prefix):
             raise OSError(f"the file's sha256 begins with {digest.hexdigest()[:8]}, not {prefix}")
         Path(temporary).replace(path)
-    except OSError as reason:  # URLError, HTTPError, timeouts and broken connections all derive from it
-        cause = reason.reason if isinstance(reason, urllib.error.URLError) else reason
-        raise MissingWeights(
-            f"The weights {name!r} are not in {path.parent} and cannot be fetched from {url} ({cause}).\n"
-            f"Put the file{f' (its sha256 begins with {prefix})' if prefix else ''} there, or pass one with "
-            "--weights FILE (weights=… in Python; safetensors or a torch file of tensors), or export random weights "
-            "(@none, random_weights=True)."
-        ) from reason
     finally:
         Path(temporary).unlink(missing_ok=True)
-    return path
 
 
 def read_weights(path: Path) -> State:
@@ -146,7 +153,10 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def _read_torch(path: Path) -> dict[str, Any]:
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # A file of another protocol either loads or raises, and both are dealt with.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as reason:
         raise BadWeights(
             f"{path} is refused: it is damaged, or holds pickled objects, which may run code, not tensors alone. "
