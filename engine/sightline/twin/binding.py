@@ -35,7 +35,8 @@ def bound_kernel(node: Node, strays: Collection[int] = ()) -> Kernel:
 
 def _unknown(node: Node) -> str:
     if not node.domain and node.version not in OPSETS:
-        return f"Node {node.name!r} ({node.operator}): opset {node.version} is not read; {OPSETS[0]} to {OPSETS[-1]} are."
+        accepted = f"{OPSETS[0]} to {OPSETS[-1]} are read"
+        return f"Node {node.name!r} ({node.operator}): it is of opset {node.version}; {accepted}."
     spoken = f"{node.domain}.{node.operator}" if node.domain else node.operator
     return f"Node {node.name!r}: the twin has no operator {spoken} (opset {node.version})."
 

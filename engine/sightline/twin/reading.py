@@ -53,10 +53,11 @@ def read_constants(model: ir.Model) -> dict[str, Tensor]:
 
 def refusals(model: ir.Model, nodes: list[Node], constants: Mapping[str, Tensor]) -> list[str]:
     """One sentence for every input and node that the twin cannot compute with; nothing is executed."""
-    found: list[str] = []
-    for value in model.graph.inputs:
-        if value.dtype is not None and value.dtype not in DTYPES:
-            found.append(f"Input {value.name!r}: elements of type {value.dtype.name} are not computed with.")
+    found = [
+        f"Input {value.name!r}: elements of type {value.dtype.name} are not computed with."
+        for value in model.graph.inputs
+        if value.dtype is not None and value.dtype not in DTYPES
+    ]
     for node in nodes:
         try:
             bound_kernel(bind(node, constants))
