@@ -1,0 +1,48 @@
+"""Many small pictures of one size in rows, each with a line of text below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from sightline.report.lettering import font
+from sightline.types import ByteArray
+
+GAP = 8  # pixels between neighbours
+LETTERS = 11  # pixels
+LINE = 16  # pixels that the text below a cell takes
+_INK = (118, 118, 118, 255)  # a grey of contrast 4.5 on white and 4.6 on black
+
+
+def tile(cells: Sequence[ByteArray], labels: Sequence[str] = (), *, columns: int | None = None) -> ByteArray:
+    """(H, W, 4) uint8 of N cells (h, w, 3), left to right and top to bottom, clear between them.
+
+    A cell begins at column ``j * (pitch + GAP)`` and row ``i * (h + LINE + GAP)``, without LINE where there are no
+    labels; the pitch is the cell's width, or the widest label's if that is more. Without ``columns`` the rows are
+    about as many as the columns.
+    """
+    height, width = cells[0].shape[:2]
+    across = columns or math.ceil(math.sqrt(len(cells)))
+    across = min(across, len(cells))
+    down = math.ceil(len(cells) / across)
+    pitch = max([width, *(math.ceil(font(LETTERS).getlength(label)) for label in labels)])
+    line = LINE if labels else 0
+    canvas = np.zeros((down * (height + line + GAP) - GAP, across * (pitch + GAP) - GAP, 4), dtype=np.uint8)
+    for index, cell in enumerate(cells):
+        top, left = _corner(index, across, height + line, pitch)
+        canvas[top : top + height, left : left + width] = np.dstack([cell, np.full((height, width), 255, np.uint8)])
+    if not labels:
+        return canvas
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    for index, label in enumerate(labels):
+        top, left = _corner(index, across, height + line, pitch)
+        draw.text((left, top + height + 2), label, font=font(LETTERS), fill=_INK)
+    return np.asarray(image)
+
+
+def _corner(index: int, across: int, height: int, width: int) -> tuple[int, int]:
+    return index // across * (height + GAP), index % across * (width + GAP)

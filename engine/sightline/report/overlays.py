@@ -1,0 +1,85 @@
+"""The pictures of a result as PNG files."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from sightline.image import encode_png
+from sightline.report.figure import draw_figure
+from sightline.report.panel import Panel, panels
+from sightline.types import Result
+
+LONGEST_NAME = 120  # bytes, leaving room for suffixes under the 255 of file systems
+_RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+
+
+def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) -> list[Path]:
+    """Write every picture of a result as a PNG that can be read alone, and return the files, in order.
+
+    A file is named for its photo's id; a result with several pictures per photo adds their names, and pictures of the
+    result as a whole are named for the result. Panels without a picture are left out. The same ids give the same
+    names, so writing again overwrites.
+
+    Args:
+        result: any that has a renderer.
+        folder: made if it is not there.
+        labels: names of the classes, for the titles.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    written: list[Path] = []
+    for row in (None, *range(len(result.photos))):
+        base = type(result).__name__ if row is None else result.photos[row].id
+        drawn = [panel for panel in panels(result, row) if panel.pixels is not None]
+        stem = _free_name(base, taken) if drawn else ""
+        for panel in drawn:
+            path = folder / f"{stem}{'.' + panel.name if panel.name else ''}.png"
+            title = _title(panel, base if row is not None else "", labels)
+            path.write_bytes(encode_png(draw_figure(panel, title)))
+            written.append(path)
+    return written
+
+
+def class_name(target: int | None, labels: Sequence[str]) -> str:
+    """The label of a class, its number where it has none, nothing where there is no class."""
+    if target is None:
+        return ""
+    return labels[target] if target < len(labels) else f"class {target}"
+
+
+def safe_name(identifier: str) -> str:
+    """A file name for any text: letters, digits and ``. _ -`` stay, the rest becomes ``_`` and a hash is added.
+
+    >>> safe_name("000_tench.jpg")
+    '000_tench.jpg'
+    >>> safe_name("a/b.jpg")
+    'a_b.jpg-4a5163'
+    """
+    text = unicodedata.normalize("NFC", identifier)
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
+    name = "_" + name[1:] if name.startswith(".") else name
+    name = "_" + name if name.partition(".")[0].lower() in _RESERVED else name
+    name = name.encode()[:LONGEST_NAME].decode(errors="ignore") or "_"
+    return name if name == identifier else f"{name}-{_digest(identifier)}"
+
+
+def _free_name(identifier: str, taken: set[str]) -> str:
+    """A safe name that no earlier one equals, capitals not counted; equal ids are numbered."""
+    name = safe_name(identifier)
+    name = name if name.casefold() not in taken else f"{name}-{_digest(identifier)}"
+    base, copy = name, 2
+    while name.casefold() in taken:
+        name, copy = f"{base}-{copy}", copy + 1
+    taken.add(name.casefold())
+    return name
+
+
+def _digest(identifier: str) -> str:
+    return hashlib.sha256(identifier.encode(errors="surrogatepass")).hexdigest()[:6]
+
+
+def _title(panel: Panel, identifier: str, labels: Sequence[str]) -> str:
+    return " · ".join(filter(None, (identifier, panel.title, class_name(panel.target, labels))))
