@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
 from sightline.abilities import Kernels
 from sightline.errors import UsageError
-from sightline.types import FloatArray
+from sightline.graph.constants import constant_array
 
 if TYPE_CHECKING:
     from sightline.model import Model
@@ -36,18 +36,18 @@ def read_kernels(model: Model, layer: str | None) -> Kernels:
         names = ", ".join(entry.module or entry.name for entry in convolutions[:4])
         raise UsageError(f"Layer {layer!r} is no convolution. The first ones are: {names}.")
     weight = node.inputs[3 if node.op_type == "QLinearConv" else 1]
-    values = None if weight is None else _constant(weight)
-    if values is None and weight is not None:
-        values = _dequantised(weight.producer())
+    values = constant_array(weight)
     if values is None:
         raise UsageError(f"The weight of layer {name!r} is computed while the network runs: it has no fixed filters.")
-    return Kernels(str(node.outputs[0].name), values, _channels_read(model, node))
+    return Kernels(str(node.outputs[0].name), values.astype(np.float32), _channels_read(model, node))
 
 
 def _convolution_behind(graph: ir.Model, name: str) -> ir.Node | None:
     node = next((node for node in graph.graph if any(output.name == name for output in node.outputs)), None)
     while node is not None and node.op_type not in CONVOLUTIONS:
-        producers = [v.producer() for v in node.inputs if v is not None and v.producer() is not None]
+        producers = [
+            v.producer() for v in node.inputs if v is not None and constant_array(v) is None and v.producer()
+        ]
         node = producers[0] if len(producers) == 1 else None
     return node
 
@@ -62,21 +62,3 @@ def _channels_read(model: Model, node: ir.Node) -> str | None:
         source = producer.inputs[0]
     order = model.preprocess.channels if model.has_preprocess else "RGB"
     return order if model.input.channels == 3 else "L"
-
-
-def _constant(value: ir.Value) -> FloatArray | None:
-    return None if value.const_value is None else np.asarray(value.const_value.numpy(), dtype=np.float32)
-
-
-def _dequantised(node: ir.Node | None) -> FloatArray | None:
-    """A weight that is stored as integers with scale and zero point."""
-    if node is None or node.op_type != "DequantizeLinear":
-        return None
-    parts = [_constant(value) for value in node.inputs if value is not None]
-    if any(part is None for part in parts):
-        return None
-    codes, scale, *zero = cast("list[FloatArray]", parts)
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-    shape = tuple(-1 if a == axis else 1 for a in range(codes.ndim)) if scale.ndim else ()
-    offset = zero[0].reshape(shape) if zero else np.float32(0)
-    return cast(FloatArray, (codes - offset) * scale.reshape(shape))

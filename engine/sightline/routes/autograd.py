@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from sightline.abilities import Differentiable, Gradient, Weights
 from sightline.errors import UsageError
+from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.ports import Activation
 from sightline.routes.base import Request, Route, Settings
 from sightline.routes.oracle import GraphOracle, filled_batch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from sightline.model import Model
+    from sightline.twin import Twin
 
 PARITY = 1e-4  # largest relative difference between twin and ONNX Runtime
 
@@ -41,13 +43,15 @@ class AutogradOracle(GraphOracle):
         self._device = torch.device("cuda" if settings.device == "cuda" else "cpu")
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        self._twin = Twin(model.graph).to(self._device)
+        self._twin = Twin(FoldNorm()(model.graph)).to(self._device)
+        self._readable = {self.model.input.name, *self._twin.values}
         self._prove(self.noise(1))
         self._proven_on_images = False
 
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
         with self._torch.inference_mode():
-            values = self._twin.run({self.model.input.name: self._arranged(self._leaf(images))}, list(names))
+            feed = {self.model.input.name: self._arranged(self._leaf(images))}
+            values = self._twin_with(names).run(feed, list(names))
         return [as_numpy(values[name]).astype(np.float32) for name in names]
 
     def trial(self) -> Callable[[int], None]:
@@ -84,6 +88,18 @@ class AutogradOracle(GraphOracle):
     def close(self) -> None:
         del self._twin
 
+    def _twin_with(self, names: Iterable[str]) -> Twin:
+        """The folded twin, or the graph as it was where somebody reads a value that folding took away."""
+        return self._twin if self._readable.issuperset(names) else self._unfolded
+
+    @cached_property
+    def _unfolded(self) -> Twin:
+        from sightline.twin import Twin
+
+        twin = Twin(self.model.graph).to(self._device)
+        self._prove(self.noise(1), twin)
+        return twin
+
     def _gradient(
         self, images: FloatArray, target: Target, rule: str | None, layer: str | None
     ) -> tuple[FloatArray, FloatArray]:
@@ -93,7 +109,8 @@ class AutogradOracle(GraphOracle):
         leaf = self._leaf(filled).requires_grad_()
         names = dict.fromkeys((*self.names_of(target), *(() if layer is None else (layer,))))
         chosen = None if rule is None else getattr(twins, rule)
-        values = self._twin.run({self.model.input.name: self._arranged(leaf)}, list(names), rule=chosen)
+        feed = {self.model.input.name: self._arranged(leaf)}
+        values = self._twin_with(names).run(feed, list(names), rule=chosen)
         scores = target.value(TapedValues(values, self.model.logits_name, self.model.activation, count))  # (b,)
         source = leaf if layer is None else values[layer]
         gradient = None
@@ -113,8 +130,8 @@ class AutogradOracle(GraphOracle):
         arranged = leaf if port.layout == "NCHW" else leaf.permute(0, 2, 3, 1)
         return arranged.to(self._torch.from_numpy(np.zeros(0, port.dtype)).dtype)
 
-    def _prove(self, images: FloatArray) -> None:
-        """Compare the twin with ONNX Runtime on these images."""
+    def _prove(self, images: FloatArray, twin: Twin | None = None) -> None:
+        """Compare a twin, the folded one unless told, with ONNX Runtime on these images."""
         from sightline.twin import compare
 
         cpu = Settings(threads=self.settings.threads)
@@ -124,7 +141,7 @@ class AutogradOracle(GraphOracle):
             return dict(zip(names, values, strict=True))
 
         filled, _ = filled_batch(images, self.model.input.batch)
-        compare(self._twin, reference, {self.model.input.name: self.model.input.adapt(filled)}, PARITY)
+        compare(twin or self._twin, reference, {self.model.input.name: self.model.input.adapt(filled)}, PARITY)
 
 
 class TapedValues:
