@@ -111,12 +111,13 @@ class ColourScale:
 
 
 def number(value: float) -> str:
-    """Three significant digits with a true minus sign.
+    """Three significant digits, or all of an integer part below a million, with a true minus sign.
 
-    >>> number(-0.012345), number(12345.0), number(0.0)
-    ('−0.0123', '1.23e+04', '0')
+    >>> number(-0.012345), number(12345.6), number(0.0), number(2e7)
+    ('−0.0123', '12346', '0', '2e+07')
     """
-    return f"{value + 0.0:.3g}".replace("-", "−")
+    text = f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value + 0.0:.3g}"
+    return text.replace("-", "−")
 
 
 @cache

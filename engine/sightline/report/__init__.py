@@ -50,7 +50,7 @@ def report(
         if result.photos and not any(photo.id in known for photo in result.photos):
             raise UsageError(
                 f"{type(result).__name__} has rows for {result.photos[0].id!r} and {len(result.photos) - 1} more, "
-                f"none of which is among the {len(shown)} photos of this report. Give the photos that it was made from."
+                f"none of which is among the {len(shown)} photos of this report. Give those that it was made from."
             )
     moment = made or datetime.now(UTC)
     return Report(shown, every, title, model or {}, tuple(labels) or labels_of(every), limit, moment)

@@ -58,6 +58,4 @@ def _channels(result: ActivationMaps, row: int) -> Panel:
     labels = [f"{channel}: {strength}" for channel, strength in zip(result.channels[row], strengths, strict=True)]
     caption = f"The {len(cells)} strongest channels, strongest first, on one scale. Below each: channel and strength."
     alt = f"{len(cells)} small maps of layer {result.layer}; channel and strength: {', '.join(labels)}"
-    columns = max(1, min(len(cells), round((2 * len(cells)) ** 0.5)))  # about twice as wide as high
-    picture = tile(cells, labels, columns=columns)
-    return Panel(title, caption, alt, picture, scale, name="channels", sharp=True, wide=True)
+    return Panel(title, caption, alt, tile(cells, labels), scale, name="channels", sharp=True, wide=True)

@@ -21,12 +21,11 @@ def tile(cells: Sequence[ByteArray], labels: Sequence[str] = (), *, columns: int
     """(H, W, 4) uint8 of N cells (h, w, 3), left to right and top to bottom, clear between them.
 
     A cell begins at column ``j * (pitch + GAP)`` and row ``i * (h + LINE + GAP)``, without LINE where there are no
-    labels; the pitch is the cell's width, or the widest label's if that is more. Without ``columns`` the rows are
-    about as many as the columns.
+    labels; the pitch is the cell's width, or the widest label's if that is more. ``columns`` is chosen, if not given,
+    so that the last row is as full as can be.
     """
     height, width = cells[0].shape[:2]
-    across = columns or math.ceil(math.sqrt(len(cells)))
-    across = min(across, len(cells))
+    across = min(columns or _columns(len(cells)), len(cells))
     down = math.ceil(len(cells) / across)
     pitch = max([width, *(math.ceil(font(LETTERS).getlength(label)) for label in labels)])
     line = LINE if labels else 0
@@ -42,6 +41,12 @@ def tile(cells: Sequence[ByteArray], labels: Sequence[str] = (), *, columns: int
         top, left = _corner(index, across, height + line, pitch)
         draw.text((left, top + height + 2), label, font=font(LETTERS), fill=_INK)
     return np.asarray(image)
+
+
+def _columns(count: int) -> int:
+    """At least a square's, at most 8 or a quarter more than a square's: a phone shows eight side by side."""
+    least = math.ceil(math.sqrt(count))
+    return min(range(least, max(8, least * 5 // 4) + 1), key=lambda columns: (-count % columns, -columns))
 
 
 def _corner(index: int, across: int, height: int, width: int) -> tuple[int, int]:

@@ -23,6 +23,6 @@ def panels(result: Heatmaps, row: int | None) -> Iterator[Panel]:
         result.values[row],
         signed=result.signed,
         title=method_name(result, "Heatmap"),
-        caption=f"{reading}{approximate} Score {number(float(result.scores[row]))}.",
+        caption=f"{reading}{approximate} The whole image scores {number(float(result.scores[row]))}.",
         target=result.classes[row],
     )
