@@ -54,17 +54,17 @@ class Inputs:
     @cached_property
     def sha256(self) -> str:
         """Digest of the ids in order."""
-        return ids_sha256(one.id for one in self.entries)
+        return texts_sha256(one.id for one in self.entries)
 
     def __str__(self) -> str:
         return describe(len(self), self.sha256)
 
 
-def ids_sha256(ids: Iterable[str]) -> str:
-    """Digest of ids in order, each ended by a zero byte, which no file name holds."""
+def texts_sha256(texts: Iterable[str]) -> str:
+    """Digest of ids or labels in order, each ended by a zero byte, which none of them holds."""
     digest = hashlib.sha256()
-    for name in ids:
-        digest.update(name.encode() + b"\0")
+    for text in texts:
+        digest.update(text.encode() + b"\0")
     return digest.hexdigest()
 
 

@@ -38,6 +38,7 @@ class JobHeader:
         batch: images that the method sees at once.
         shard_size: inputs per shard.
         rows: one per input, or whatever the method finds in the model alone.
+        labels_sha256: of the class names that the tables carry, "" where there are none.
         finite: set a row with NaN or infinity aside instead of storing it.
     """
 
@@ -52,6 +53,7 @@ class JobHeader:
     batch: int = 16
     shard_size: int = 128
     rows: Literal["inputs", "model"] = "inputs"
+    labels_sha256: str = ""
     finite: bool = True
 
     def __post_init__(self) -> None:
@@ -79,6 +81,7 @@ class JobHeader:
             "method": (self.method, other.method),
             "target": (self.target, other.target),
             "preprocessing": (self.preprocess_sha256[:12], other.preprocess_sha256[:12]),
+            "labels": (self.labels_sha256[:12], other.labels_sha256[:12]),
             "dtype": (self.dtype, other.dtype),
             "shard_size": (self.shard_size, other.shard_size),
             "rows": (self.rows, other.rows),
@@ -267,7 +270,7 @@ def _header(path: Path, record: Mapping[str, Any]) -> JobHeader:
             f"{FORMAT}. Upgrade sightline, or choose another -o."
         )
     try:
-        return JobHeader(**{field.name: record[field.name] for field in fields(JobHeader)})
+        return JobHeader(**{field.name: record[field.name] for field in fields(JobHeader) if field.name in record})
     except (KeyError, TypeError, UsageError) as reason:
         raise _damaged(path, 1, str(reason)) from reason
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import DamagedOutput, UsageError
-from sightline.job.inputs import ids_sha256
+from sightline.job.inputs import texts_sha256
 from sightline.job.manifest import MANIFEST, JobHeader, Manifest, SetAside, read_manifest
 from sightline.job.rows import KEYS
 from sightline.job.shard import Shard, read_shard, read_table, read_values
@@ -107,7 +107,7 @@ class Job:
                     faults.append(str(reason))
         if not faults and self.is_finished and self.header.rows == "inputs":
             ids = (name for index in self.shards for name in self._ids(index))
-            if ids_sha256(ids) != self.manifest.inputs_sha256:
+            if texts_sha256(ids) != self.manifest.inputs_sha256:
                 faults.append(f"The ids in the tables of {self.folder} are not those that the job was given.")
         return faults
 

@@ -39,7 +39,7 @@ class Rows:
         Raises:
             SightlineError: the result does not have one row per photo, or not the shape of the results before.
         """
-        values, columns = _stored(result.values, self._header.dtype), self._all_columns(result)
+        values = _stored(result.values, self._header.dtype)
         photos = tuple(Photo(str(row)) for row in range(len(values))) if batch is None else batch.photos
         if len(values) != len(photos):
             raise SightlineError(f"{self._header.method} returned {len(values)} rows for {len(photos)} inputs.")
@@ -49,6 +49,7 @@ class Rows:
                 f"The result for {photos[0].id} has shape {values.shape[1:]} and those before {before}. "
                 "One job holds rows of one shape: choose one input size (--size)."
             )
+        columns = self._all_columns(result)
         faults = self._faults(result.values, values, columns) if self._header.finite else {}
         kept = [row for row in range(len(values)) if row not in faults]
         self._values.append(values[kept] if faults else values)

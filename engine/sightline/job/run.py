@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sightline.errors import BadImage, UsageError
-from sightline.job.inputs import Input, Inputs, Load, Loaded, printable
+from sightline.job.inputs import Input, Inputs, Load, Loaded, printable, texts_sha256
 from sightline.job.interrupt import StopRequest, stop_on_interrupt
 from sightline.job.manifest import JobHeader, SetAside
 from sightline.job.output import Output, open_output
@@ -114,6 +114,7 @@ def run_job(
     Raises:
         OutputConflict, OutputBusy, DamagedOutput, CannotWrite: see ``open_output``.
     """
+    header = replace(header, labels_sha256=texts_sha256(labels) if labels else "")
     with open_output(out, header, inputs, resume=resume) as output:
         run = _Run(output, inputs, explain, progress, keep, labels)
         todo = _pending(output, inputs)
