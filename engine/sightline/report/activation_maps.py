@@ -8,11 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from sightline.colour import ColourScale, number
-from sightline.report.grid import tile
-from sightline.report.panel import Panel, enlarge, map_panel
+from sightline.report.panel import Panel, map_panel
 from sightline.types import FloatArray, IntArray, Result
-
-SIDE = 72  # pixels, the least that a channel is drawn with
 
 
 class ActivationMaps(Result, Protocol):
@@ -53,9 +50,9 @@ def _channels(result: ActivationMaps, row: int) -> Panel:
     if not np.isfinite(values).all():
         return Panel(title, "Not drawn: some activations are not finite.", name="channels")
     scale = ColourScale.fit(values, signed=bool(values.min() < 0))
-    cells = [enlarge(scale.colours(channel), SIDE) for channel in values]
     strengths = [number(float(strength)) for strength in result.strength[row]]
     labels = [f"{channel}: {strength}" for channel, strength in zip(result.channels[row], strengths, strict=True)]
-    caption = f"The {len(cells)} strongest channels, strongest first, on one scale. Below each: channel and strength."
-    alt = f"{len(cells)} small maps of layer {result.layer}; channel and strength: {', '.join(labels)}"
-    return Panel(title, caption, alt, tile(cells, labels), scale, name="channels", sharp=True, wide=True)
+    caption = f"The {len(values)} strongest channels, strongest first, on one scale. Below: channel and strength."
+    cells = tuple(zip(map(scale.colours, values), labels, strict=True))
+    alt = f"{len(values)} small maps of layer {result.layer}; channel and strength: {', '.join(labels)}"
+    return Panel(title, caption, alt, cells=cells, scale=scale, name="channels")

@@ -8,12 +8,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sightline.colour import ColourScale
+from sightline.report.grid import tile
 from sightline.report.lettering import font, wrap
-from sightline.report.panel import Panel
+from sightline.report.panel import Panel, enlarge
 from sightline.types import ByteArray
 
 MARGIN = 16  # pixels around everything
 BAR = 14  # pixels, the bar's width
+CELL = 56  # pixels, the least that a cell of a grid is drawn with
 LEAST_WIDTH = 320  # pixels, so that a caption has room
 _TITLE, _TEXT = 15, 12  # pixels
 _INK, _QUIET = (26, 29, 33), (92, 102, 112)
@@ -23,11 +25,11 @@ def draw_figure(panel: Panel, title: str) -> ByteArray:
     """(H, W, 3) uint8 on white; the picture's corner lies at row ``picture_top(...)``, column `MARGIN`.
 
     Args:
-        panel: one with pixels.
+        panel: one with pixels or cells.
         title: stands above the picture.
     """
-    assert panel.pixels is not None
-    height, width = panel.pixels.shape[:2]
+    picture = picture_of(panel)
+    height, width = picture.shape[:2]
     side = _bar_width(panel.scale) if panel.scale else 0
     inner = max(width + side, LEAST_WIDTH)
     heading, caption = wrap(title, inner, _TITLE), wrap(_full_caption(panel), inner, _TEXT)
@@ -38,13 +40,20 @@ def draw_figure(panel: Panel, title: str) -> ByteArray:
     draw = ImageDraw.Draw(canvas)
     for index, line in enumerate(heading):
         draw.text((MARGIN, MARGIN - 3 + index * (_TITLE + 5)), line, font=font(_TITLE), fill=_INK)
-    picture = Image.fromarray(panel.pixels)
-    canvas.paste(picture, (MARGIN, top), picture if picture.mode == "RGBA" else None)
+    canvas.paste(Image.fromarray(picture), (MARGIN, top))
     if panel.scale:
         _draw_bar(canvas, panel.scale, MARGIN + width + 12, top, height)
     for index, line in enumerate(caption):
         draw.text((MARGIN, below + index * (_TEXT + 5)), line, font=font(_TEXT), fill=_QUIET)
     return np.asarray(canvas)
+
+
+def picture_of(panel: Panel) -> ByteArray:
+    """(h, w, 3) uint8: the panel's picture, or its cells as one grid, enlarged to be seen."""
+    if panel.pixels is not None:
+        return panel.pixels
+    cells = [enlarge(cell, CELL) for cell, _ in panel.cells]
+    return tile(cells, [label for _, label in panel.cells])
 
 
 def picture_top(lines: int) -> int:

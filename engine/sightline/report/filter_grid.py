@@ -8,11 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from sightline.colour import number
-from sightline.report.grid import tile
-from sightline.report.panel import Panel, enlarge, method_name
+from sightline.report.panel import Panel, method_name
 from sightline.types import ByteArray, FloatArray, Result
-
-SIDE = 48  # pixels, the least that a kernel is drawn with
 
 
 class FilterGrid(Result, Protocol):
@@ -38,8 +35,8 @@ def panels(result: FilterGrid, row: int | None) -> Iterator[Panel]:
     if not result.values.size or not np.isfinite(result.values).all():
         yield Panel(title, "Not drawn: there are no kernels, or some weights are not finite.")
         return
-    cells = [enlarge(greyed(kernel), SIDE) for kernel in result.values]
     labels = [f"{out}" if source is None else f"{out} ← {source}" for out, source in result.indices]
+    cells = tuple(zip(map(greyed, result.values), labels, strict=True))
     count, height, width = result.values.shape[:3]
     below = "output channel" if result.rgb else "output ← input channel"
     caption = (
@@ -48,7 +45,7 @@ def panels(result: FilterGrid, row: int | None) -> Iterator[Panel]:
         f"Weights: {number(float(result.values.min()))} to {number(float(result.values.max()))}."
     )
     alt = f"{count} kernels of layer {result.layer} as small {'colour' if result.rgb else 'grey'} pictures"
-    yield Panel(title, f"{caption} {result.note}".strip(), alt, tile(cells, labels), sharp=True, wide=True)
+    yield Panel(title, f"{caption} {result.note}".strip(), alt, cells=cells)
 
 
 def greyed(kernel: FloatArray) -> ByteArray:

@@ -14,25 +14,25 @@ from sightline.types import ByteArray
 GAP = 8  # pixels between neighbours
 LETTERS = 11  # pixels
 LINE = 16  # pixels that the text below a cell takes
-_INK = (118, 118, 118, 255)  # a grey of contrast 4.5 on white and 4.6 on black
+_INK = (92, 102, 112)
 
 
 def tile(cells: Sequence[ByteArray], labels: Sequence[str] = (), *, columns: int | None = None) -> ByteArray:
-    """(H, W, 4) uint8 of N cells (h, w, 3), left to right and top to bottom, clear between them.
+    """(H, W, 3) uint8 of N cells (h, w, 3), left to right and top to bottom, white between them.
 
     A cell begins at column ``j * (pitch + GAP)`` and row ``i * (h + LINE + GAP)``, without LINE where there are no
     labels; the pitch is the cell's width, or the widest label's if that is more. ``columns`` is chosen, if not given,
     so that the last row is as full as can be.
     """
     height, width = cells[0].shape[:2]
-    across = min(columns or _columns(len(cells)), len(cells))
+    across = min(columns or columns_for(len(cells)), len(cells))
     down = math.ceil(len(cells) / across)
     pitch = max([width, *(math.ceil(font(LETTERS).getlength(label)) for label in labels)])
     line = LINE if labels else 0
-    canvas = np.zeros((down * (height + line + GAP) - GAP, across * (pitch + GAP) - GAP, 4), dtype=np.uint8)
+    canvas = np.full((down * (height + line + GAP) - GAP, across * (pitch + GAP) - GAP, 3), 255, dtype=np.uint8)
     for index, cell in enumerate(cells):
         top, left = _corner(index, across, height + line, pitch)
-        canvas[top : top + height, left : left + width] = np.dstack([cell, np.full((height, width), 255, np.uint8)])
+        canvas[top : top + height, left : left + width] = cell
     if not labels:
         return canvas
     image = Image.fromarray(canvas)
@@ -43,8 +43,8 @@ def tile(cells: Sequence[ByteArray], labels: Sequence[str] = (), *, columns: int
     return np.asarray(image)
 
 
-def _columns(count: int) -> int:
-    """At least a square's, at most 8 or a quarter more than a square's: a phone shows eight side by side."""
+def columns_for(count: int) -> int:
+    """At least a square's, at most 8 or a quarter more than a square's."""
     least = math.ceil(math.sqrt(count))
     return min(range(least, max(8, least * 5 // 4) + 1), key=lambda columns: (-count % columns, -columns))
 

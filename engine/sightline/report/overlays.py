@@ -33,7 +33,7 @@ def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) 
     written: list[Path] = []
     for row in (None, *range(len(result.photos))):
         base = type(result).__name__ if row is None else result.photos[row].id
-        drawn = [panel for panel in panels(result, row) if panel.pixels is not None]
+        drawn = [panel for panel in panels(result, row) if panel.pixels is not None or panel.cells]
         stem = _free_name(base, taken) if drawn else ""
         for panel in drawn:
             path = folder / f"{stem}{'.' + panel.name if panel.name else ''}.png"

@@ -15,8 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from sightline import __version__
-from sightline.colour import ColourScale
 from sightline.image import encode_png, encode_webp
+from sightline.report.grid import columns_for
 from sightline.report.overlays import class_name
 from sightline.report.panel import Panel, method_name, panels, view_panel
 from sightline.types import ByteArray, Photo, Result
@@ -32,6 +32,8 @@ class Figure:
     panel: Panel
     target: str  # the class that is explained, by name
     source: str  # the picture as a data URI
+    cells: tuple[tuple[str, str], ...]  # those of the panel's cells, and their labels
+    columns: int  # of the cells, where the page is wide enough
     bar: str  # the colour bar likewise
     anchor: str  # where the page tells how it was made; "" for the input
 
@@ -133,8 +135,18 @@ class Report:
             yield [self._figure(panel, f"result-{n}") for panel in panels(result, None)]
 
     def _figure(self, panel: Panel, anchor: str) -> Figure:
-        source = "" if panel.pixels is None else _picture(panel.pixels, LARGEST_SIDE, sharp=panel.sharp)
-        return Figure(panel, class_name(panel.target, self.labels), source, _bar(panel.scale), anchor)
+        source = "" if panel.pixels is None else _picture(panel.pixels, LARGEST_SIDE)
+        cells = tuple((_inline("webp", encode_webp(cell, lossless=True)), label) for cell, label in panel.cells)
+        bar = _inline("png", encode_png(panel.scale.bar())) if panel.scale else ""
+        return Figure(
+            panel,
+            class_name(panel.target, self.labels),
+            source,
+            cells,
+            columns_for(len(cells)) if cells else 0,
+            bar,
+            anchor,
+        )
 
 
 def labels_of(results: Sequence[Result]) -> tuple[str, ...]:
@@ -142,13 +154,14 @@ def labels_of(results: Sequence[Result]) -> tuple[str, ...]:
     return next((labels for result in results if (labels := tuple(getattr(result, "labels", ())))), ())
 
 
-def _picture(pixels: ByteArray, side: int, *, sharp: bool = False) -> str:
-    if not sharp and max(pixels.shape[:2]) > side:
+def _picture(pixels: ByteArray, side: int) -> str:
+    """A data URI of a photograph, its longer side at most so many pixels."""
+    if max(pixels.shape[:2]) > side:
         image = Image.fromarray(pixels)
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         pixels = np.asarray(image)
-    return f"data:image/webp;base64,{base64.b64encode(encode_webp(pixels, lossless=sharp)).decode()}"
+    return _inline("webp", encode_webp(pixels))
 
 
-def _bar(scale: ColourScale | None) -> str:
-    return "" if scale is None else f"data:image/png;base64,{base64.b64encode(encode_png(scale.bar())).decode()}"
+def _inline(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -21,31 +21,29 @@ CLIP_PERCENTILE = 99.5  # single pixels of a gradient would otherwise leave the 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture, or one list of bars, as a report shows it and `write_overlays` writes it.
+    """One picture, a grid of small ones or a list of bars, as a report shows it and `write_overlays` writes it.
 
     Attributes:
         title: what is seen, in two or three words.
         caption: how to read it: sign, unit, what was left out.
         alt: the picture in words, for those who do not see it.
-        pixels: (h, w, 3) uint8 sRGB, or (h, w, 4) with opacity; None where there is none.
+        pixels: (h, w, 3) uint8 sRGB; None where there is none.
+        cells: small pictures (h, w, 3) of one size, each with its label, drawn side by side in flat squares.
         scale: which colour is which number; None where colours are no numbers.
         bars: labels and shares, 0 to 1, drawn as a list of bars.
         target: the class that is explained; pages name it by its label.
         name: tells the panels of one result apart in file names; "" for the only one.
-        sharp: drawn in flat squares, to be kept free of the traces of lossy compression.
-        wide: takes the whole width of a page.
     """
 
     title: str
     caption: str = ""
     alt: str = ""
     pixels: ByteArray | None = None
+    cells: tuple[tuple[ByteArray, str], ...] = ()
     scale: ColourScale | None = None
     bars: tuple[tuple[str, float], ...] = ()
     target: int | None = None
     name: str = ""
-    sharp: bool = False
-    wide: bool = False
 
 
 class Renderer(Protocol):
@@ -106,7 +104,7 @@ def map_panel(
     else:
         pixels, ground = overlay(enlarge(photo.view), values, scale), "over the photograph"
     alt = f"{title} of {photo.id} {ground}: {scale.range()}, strongest in the {_place(values, signed)}"
-    return Panel(title, caption, alt, pixels, scale, target=target, name=name)
+    return Panel(title, caption, alt, pixels, scale=scale, target=target, name=name)
 
 
 def view_panel(photo: Photo) -> Panel:
