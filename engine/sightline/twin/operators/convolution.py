@@ -52,9 +52,9 @@ def conv_transpose(node: Node) -> Kernel:
         else:
             totals = [max(f - n * s, 0) for f, n, s in zip(full, x.shape[2:], strides, strict=True)]
         if wanted or automatic.startswith("SAME"):
-            small = [total // 2 if total > 0 else 0 for total in totals]
-            large = [total - part for total, part in zip(totals, small, strict=True)]
-            cut = [*small, *large] if automatic != "SAME_LOWER" else [*large, *small]
+            odd = 0 if automatic == "SAME_UPPER" else 1  # the element that cannot be shared is cut at the end, or here
+            begin = [(total + odd) // 2 if total > 0 else 0 for total in totals]
+            cut = [*begin, *(total - part for total, part in zip(totals, begin, strict=True))]
         else:
             cut = [0] * (2 * rank) if automatic == "VALID" or pads is None else pads
         return _transposed(x, weight, bias, strides, spread(dilation, rank), groups, added, cut)

@@ -1,0 +1,1 @@
+"""Whole networks: ONNX's model zoo, torchvision's families, and SqueezeNet with its real weights."""
