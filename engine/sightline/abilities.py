@@ -100,6 +100,11 @@ class Forward(Protocol):
 class Taps(Forward, Protocol):
     """Shows what inner layers compute."""
 
+    @property
+    def deepest_maps(self) -> str:
+        """The last layer that still has positions."""
+        ...
+
     def taps(self, images: FloatArray, layers: Sequence[str]) -> Mapping[str, FloatArray]:
         """(B, C, h, w) or (B, D) by layer name, as the names were given."""
         ...

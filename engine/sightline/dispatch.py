@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from sightline.errors import MissingProvider, NoRoute, UnknownName, UsageError
-from sightline.registry import Method, method_name
+from sightline.registry import Method, declaration, method_name
 from sightline.routes.base import Request, Route, Settings
 from sightline.target import Target, top
 from sightline.types import Batch, Provenance, Result
@@ -85,15 +85,15 @@ class Plan:
         """
         images = self._model.empty_batch() if images is None else images
         target = top(1) if target is None else target
-        if self._method.takes_images:
+        if declaration(self._method).takes_images:
             self._model.check_batch(images)
-        if self._method.takes_target:
+        if declaration(self._method).takes_target:
             self._model.check_target(target)
         oracle = self._model.oracle(self)
         start = time.perf_counter()
         result = self._method.run(oracle, images, self._model.resolve_target(target))
         seconds = time.perf_counter() - start
-        formula = repr(target) if self._method.takes_target else ""
+        formula = repr(target) if declaration(self._method).takes_target else ""
         stamp = Provenance(self.method, formula, self.model, str(self), seconds)
         return cast(Result, replace(cast(Any, result), provenance=stamp))
 
@@ -121,7 +121,8 @@ def plan(method: Method, model: Model, settings: Settings, route_name: str | Non
         NoRoute: none is left; the message holds every route's reasons.
         MissingProvider: the device that was asked for has no provider here.
     """
-    request = Request(method.needs, model, settings)
+    needs = declaration(method).needs
+    request = Request(needs, model, settings)
     refusals: list[Refusal] = []
     for name in (route_name,) if route_name else ROUTES:
         candidate = route(name)
@@ -131,7 +132,7 @@ def plan(method: Method, model: Model, settings: Settings, route_name: str | Non
         refusals.append(Refusal(name, tuple(reasons)))
     message = "\n".join(f"  {refusal}" for refusal in refusals)
     kind = MissingProvider if settings.device != "cpu" else NoRoute
-    raise kind(f"{method_name(method)} needs {method.needs.__name__}, and no route offers it here:\n{message}")
+    raise kind(f"{method_name(method)} needs {needs.__name__}, and no route offers it here:\n{message}")
 
 
 def survey(model: Model, settings: Settings) -> Mapping[str, list[str]]:

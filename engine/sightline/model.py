@@ -155,6 +155,18 @@ class Model:
             self._opened[key] = route(plan.route).open(self, plan.settings)
         return self._opened[key]
 
+    @property
+    def deepest_maps(self) -> str:
+        """The last layer that still has positions: (1, C, h, w) with more than one.
+
+        Raises:
+            UsageError: there is none.
+        """
+        maps = [layer.name for layer in self.layers if len(layer.shape) == 4 and layer.shape[2] * layer.shape[3] > 1]
+        if not maps:
+            raise UsageError(f"{self.path.name} has no layer with maps (C, h, w).")
+        return maps[-1]
+
     def close(self) -> None:
         """Release every opened route."""
         for oracle in self._opened.values():
@@ -191,6 +203,19 @@ class Model:
     def resolve_target(self, target: Target) -> Target:
         """The target with its layers under the graph's own names."""
         return target.map_layers(self.layers.resolve)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a report says of it."""
+        height, width = self.input_size
+        return {
+            "file": self.path.name,
+            "sha256": self.sha256[:12],
+            "input": f"{self.input.channels} × {height} × {width}",
+            "preprocessing": str(self.preprocess) if self.has_preprocess else "not recorded",
+            "parameters": f"{self.layers.parameters:,}",
+            "multiply-accumulates": f"{self.layers.macs / 1e6:,.1f} M per image",
+        }
 
     def label(self, index: int) -> str:
         """The name of a class, its number when there are no labels."""

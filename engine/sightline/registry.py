@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from sightline.abilities import Ability
-from sightline.errors import UnknownName
+from sightline.errors import UnknownName, UsageError
 from sightline.target import Target
 from sightline.types import Batch, Result
 
@@ -24,7 +24,16 @@ FOLDERS = ("forward", "gradient")
 
 
 class Method(Protocol):
-    """A frozen keyword-only dataclass; its fields are its parameters, its flags and its cache key.
+    """A frozen keyword-only dataclass; its fields are its parameters, its flags and its cache key."""
+
+    def run(self, oracle: Any, images: Batch, target: Target) -> Result:
+        """The result for these images; ``oracle`` is an opened route that offers what the method needs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a method says of itself.
 
     Attributes:
         needs: the ability that its route must offer.
@@ -32,28 +41,34 @@ class Method(Protocol):
         takes_target: False for methods that explain no score.
     """
 
-    needs: ClassVar[Ability]
-    takes_images: ClassVar[bool]
-    takes_target: ClassVar[bool]
-
-    def run(self, oracle: Any, images: Batch, target: Target) -> Result:
-        """The result for these images; ``oracle`` is an opened route that offers ``needs``."""
-        ...
+    needs: Ability
+    takes_images: bool = True
+    takes_target: bool = True
 
 
 M = TypeVar("M")
 
 
 def method(*, needs: Ability, takes_images: bool = True, takes_target: bool = True) -> Callable[[type[M]], type[M]]:
-    """Declare what a method needs."""
+    """Declare what a method needs; see ``Declaration``."""
 
     def declare(kind: type[M]) -> type[M]:
-        kind.needs = needs  # type: ignore[attr-defined]
-        kind.takes_images = takes_images  # type: ignore[attr-defined]
-        kind.takes_target = takes_target  # type: ignore[attr-defined]
+        cast(Any, kind).declaration = Declaration(needs, takes_images, takes_target)
         return kind
 
     return declare
+
+
+def declaration(method: Method | type[Method]) -> Declaration:
+    """What the method declared with ``@method``.
+
+    Raises:
+        UsageError: it declared nothing.
+    """
+    found = getattr(method, "declaration", None)
+    if not isinstance(found, Declaration):
+        raise UsageError(f"{method!r} is no method: its class carries no @method(needs=…).")
+    return found
 
 
 @dataclass(frozen=True)

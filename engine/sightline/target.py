@@ -11,6 +11,9 @@ True
 from __future__ import annotations
 
 import ast
+import math
+import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from sightline.errors import UnknownName, UsageError
 
 Space = Literal["logit", "probability"]
+_CALL = re.compile(r"\b(logit|probability|top|unit)\s*\(")
 
 
 class Outputs(Protocol):
@@ -99,6 +103,8 @@ class Target:
         return Scaled(self, -1.0)
 
     def __mul__(self, factor: float) -> Target:
+        if not math.isfinite(factor):
+            raise UsageError(f"A score cannot be multiplied by {factor}: give a finite number.")
         return Scaled(self, float(factor))
 
     __rmul__ = __mul__
@@ -109,27 +115,27 @@ class Target:
 
         Raises:
             UnknownName: if the text is neither a formula nor a label of the model.
+            UsageError: if a formula cannot be read.
         """
         text = text.strip()
         if text == "top":
             return top(1)
-        if text.lstrip("-").isdigit():
+        if re.fullmatch(r"-?[0-9]+", text):
             return logit(int(text))
         matches = [index for index, label in enumerate(labels) if label.casefold() == text.casefold()]
         if matches:
             return logit(matches[0])
-        try:
-            tree = ast.parse(text, mode="eval").body
-        except SyntaxError:
-            tree = None
-        if tree is None or isinstance(tree, ast.Name):
-            if not labels:
-                raise UsageError(
-                    f"Target {text!r} is neither an index nor a formula, and the model carries no labels. Pass "
-                    "'top', a class index, a formula such as 'logit(281) - logit(285)', or --labels FILE."
-                )
+        if _CALL.search(text):
+            try:
+                return _formula(ast.parse(text, mode="eval").body, text)
+            except (SyntaxError, RecursionError):
+                raise _no_formula(text) from None
+        if labels:
             raise UnknownName("label", text, labels)
-        return _formula(tree, text)
+        raise UsageError(
+            f"Target {text!r} is neither an index nor a formula, and the model carries no labels. Pass "
+            "'top', a class index, a formula such as 'logit(281) - logit(285)', or --labels FILE."
+        )
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,11 @@ class ClassScore(Target):
     @property
     def is_bound(self) -> bool:
         return True
+
+    def bind(self, outputs: Outputs) -> Target:
+        if not isinstance(self.index, int) and len(self.index) != len(outputs.logits):
+            raise UsageError(f"{self!r} names {len(self.index)} classes for {len(outputs.logits)} images.")
+        return self
 
     def take(self, rows: Sequence[int]) -> Target:
         if isinstance(self.index, int):
@@ -223,7 +234,7 @@ class Unit(Target):
             raise UsageError(f"Layer {self.layer!r} has channels 0 to {channels - 1}, not {self.channel}.")
         channel = activation[:, self.channel]  # (B, h, w) or (B,)
         if self.position is None:
-            return channel.reshape(channel.shape[0], -1).mean(-1)
+            return channel if channel.ndim == 1 else channel.mean(tuple(range(1, channel.ndim)))
         if channel.ndim != 3 or not all(0 <= p < n for p, n in zip(self.position, channel.shape[1:], strict=True)):
             raise UsageError(
                 f"Position {self.position} is outside layer {self.layer!r} of {tuple(channel.shape[1:])} positions."
@@ -282,7 +293,7 @@ class Scaled(Target):
 
     def __repr__(self) -> str:
         inner = f"({self.part!r})" if isinstance(self.part, Sum | Scaled) else repr(self.part)
-        return f"-{inner}" if self.factor == -1.0 else f"{self.factor:g} * {inner}"
+        return f"-{inner}" if self.factor == -1.0 else f"{repr(self.factor).removesuffix('.0')} * {inner}"
 
 
 def _grouped(part: Target) -> str:
@@ -292,24 +303,42 @@ def _grouped(part: Target) -> str:
 
 def logit(index: int | tuple[int, ...]) -> Target:
     """Score of a class before softmax (or of one class per image)."""
-    return ClassScore(index, "logit")
+    return ClassScore(_class_index(index), "logit")
 
 
 def probability(index: int | tuple[int, ...]) -> Target:
     """Probability of a class, 0 to 1 (or of one class per image)."""
-    return ClassScore(index, "probability")
+    return ClassScore(_class_index(index), "probability")
 
 
 def top(rank: int = 1, of: Space = "logit") -> Target:
     """Score of the class that each image itself ranks at this place, 1 the highest."""
     if of not in ("logit", "probability"):
         raise UsageError(f"top(of={of!r}) is not a score. Accepted: 'logit', 'probability'.")
-    return Top(rank, of)
+    return Top(_whole("rank", rank), of)
 
 
 def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> Target:
     """Activation of a channel of an inner layer, the mean over positions unless one is given."""
-    return Unit(layer, channel, position)
+    if not isinstance(layer, str):  # pyright: ignore[reportUnnecessaryIsInstance] - formulas come from command lines
+        raise UsageError(f"unit(layer={layer!r}) is no name of a layer: put it in quotes.")
+    place = None if position is None else tuple(_whole("position", p) for p in position)
+    if place is not None and len(place) != 2:
+        raise UsageError(f"unit(position={position!r}) is no place: give (row, column).")
+    return Unit(layer, _whole("channel", channel), place)
+
+
+def _class_index(index: Any) -> int | tuple[int, ...]:
+    if isinstance(index, tuple | list | np.ndarray):
+        return tuple(_whole("index", one) for one in cast("Sequence[Any]", index))
+    return _whole("index", index)
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name}={value!r} is no whole number.") from None
 
 
 def needs_classes(target: Target) -> bool:
@@ -343,22 +372,36 @@ def _formula(tree: ast.expr, text: str) -> Target:
                 values = [ast.literal_eval(argument) for argument in args]
                 named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
                 return makers[name](*values, **named)
+            except UsageError as reason:
+                raise UsageError(f"Target {text!r}: {reason}") from None
             except (TypeError, ValueError) as reason:
                 raise UsageError(f"Target {text!r}: {name}(…) does not take these arguments ({reason}).") from None
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return _formula(left, text) + _formula(right, text)
         case ast.BinOp(left=left, op=ast.Sub(), right=right):
             return _formula(left, text) - _formula(right, text)
-        case ast.BinOp(left=ast.Constant(value=float() | int() as factor), op=ast.Mult(), right=right):
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if (factor := _number(left)) is not None:
             return _formula(right, text) * factor
-        case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=float() | int() as factor)):
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if (factor := _number(right)) is not None:
             return _formula(left, text) * factor
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=float() | int() as number)):
-            raise UsageError(f"Target {text!r}: the number -{number} stands alone; multiply a score by it.")
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_formula(operand, text)
         case _:
-            raise UsageError(
-                f"Target {text!r} is not a formula. It may hold logit(INDEX), probability(INDEX), top(RANK), "
-                "unit('LAYER', channel=INDEX), numbers and + - *."
-            )
+            raise _no_formula(text)
+
+
+def _number(tree: ast.expr) -> float | None:
+    match tree:
+        case ast.Constant(value=float() | int() as number):
+            return number
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=float() | int() as number)):
+            return -number
+        case _:
+            return None
+
+
+def _no_formula(text: str) -> UsageError:
+    return UsageError(
+        f"Target {text!r} is not a formula. It may hold logit(INDEX), probability(INDEX), top(RANK), "
+        "unit('LAYER', channel=INDEX), numbers times a score, and + - *."
+    )

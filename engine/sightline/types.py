@@ -7,9 +7,9 @@ inner layer), K classes, M windows or masks, N bank rows, D features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,8 @@ class Provenance:
 class Result(Protocol):
     """What a method returns: one array whose first axis is rows, and one column of facts each.
 
-    Every result is a frozen dataclass with these fields. Results of methods that look at images have one row per
+    Every result is a frozen dataclass with these fields. Its arrays, ``photos`` and ``classes`` have one entry per
+    row; any other field speaks of all rows. Results of methods that look at images have one row per
     photo, in order; ``photos`` is empty otherwise. A result's renderer is the file of its name in ``report/``.
     """
 
@@ -91,6 +92,31 @@ class Result(Protocol):
     def columns(self) -> Mapping[str, Sequence[object]]:
         """Facts per row beside ``values``: plain numbers, strings or lists of them, for a table."""
         ...
+
+
+R = TypeVar("R", bound=Result)
+ROWWISE = ("photos", "classes")  # fields that are no arrays and still have one entry per row
+
+
+def joined(results: Sequence[R]) -> R:
+    """Results of one method on consecutive batches as one; times add up.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not results:
+        raise ValueError("There are no results to join.")
+    first = cast(Any, results[0])
+    columns = {entry.name: [getattr(result, entry.name) for result in results] for entry in fields(first)}
+    changes: dict[str, Any] = {
+        name: np.concatenate(parts) if isinstance(parts[0], np.ndarray) else sum(parts, ())
+        for name, parts in columns.items()
+        if isinstance(parts[0], np.ndarray) or name in ROWWISE
+    }
+    stamps = [result.provenance for result in results if result.provenance is not None]
+    if stamps:
+        changes["provenance"] = replace(stamps[0], seconds=sum(stamp.seconds for stamp in stamps))
+    return cast(R, replace(first, **changes))
 
 
 @dataclass(frozen=True)

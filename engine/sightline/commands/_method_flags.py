@@ -42,6 +42,7 @@ def with_flags(entry: Entry, command: Callable[..., int]) -> Callable[..., int]:
             for methods that take none.
     """
     kind = entry.load()
+    declared = registry.declaration(kind)
     signature = inspect.signature(command, eval_str=True)
     fields = {field.name for field in dataclasses.fields(typing.cast(Any, kind))}
 
@@ -52,7 +53,9 @@ def with_flags(entry: Entry, command: Callable[..., int]) -> Callable[..., int]:
     parameters = [
         parameter
         for name, parameter in signature.parameters.items()
-        if name != "method" and (kind.takes_images or name != "images") and (kind.takes_target or name != "target")
+        if name != "method"
+        and (declared.takes_images or name != "images")
+        and (declared.takes_target or name != "target")
     ]
     parameters += field_parameters(kind)
     call.__name__ = entry.name

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
+import numpy as np
 from cyclopts import Group, Parameter
 
 from sightline import registry
@@ -16,15 +18,18 @@ from sightline.commands._method_flags import command_summary, method_app, with_f
 from sightline.commands._options import ComputeOptions, ModelOptions
 from sightline.commands._progress import ProgressLine
 from sightline.dispatch import Plan
-from sightline.errors import UsageError
+from sightline.errors import BadImage, UsageError
 from sightline.job.inputs import Inputs, inputs_from, load_photo
 from sightline.job.manifest import JobHeader, stored_header
 from sightline.job.reader import open_job
 from sightline.job.run import JobSummary, run_job, run_once
+from sightline.methods.forward.predict import Predict, Predictions
 from sightline.model import Model
 from sightline.registry import Method
+from sightline.report import report, write_overlays
+from sightline.routes.base import Settings
 from sightline.target import Target
-from sightline.types import Batch, Result
+from sightline.types import Batch, Photo, Result, joined
 
 OUTPUT = Group("Output", sort_key=0)
 ROWS_SHOWN = 10_000  # rows of the table that --json prints; more stay in the Parquet files
@@ -62,7 +67,7 @@ def run_method(
     with model_options.load(model) as network:
         job = _Job(network, method, out, Target.parse(target, network.labels), output_options)
         plan = network.plan(method, **compute.plan_options())
-        summary = job.over_images(plan, images) if method.takes_images else job.over_model(plan)
+        summary = job.over_images(plan, images) if registry.declaration(method).takes_images else job.over_model(plan)
         if output_options.report:
             job.write_report(summary)
         job.tell(summary)
@@ -80,7 +85,7 @@ class _Job:
             raise UsageError(f"--limit {options.limit} must be at least 1.")
         if options.shard < 1 or options.report_images < 1:
             raise UsageError("--shard and --report-images must be at least 1.")
-        if method.takes_target:
+        if registry.declaration(method).takes_target:
             model.check_target(target)
         self.plan: Plan | None = None
         self.inputs = Inputs(())
@@ -109,14 +114,20 @@ class _Job:
 
     def write_report(self, summary: JobSummary) -> None:
         """One page of the first images; those that an earlier run explained are explained again for it."""
-        from sightline.report import report
-
-        results = list(summary.kept)
-        if self.method.takes_images and (summary.skipped or not results):
-            results = self._again()
-        elif not results and self.plan is not None:
-            results = [self.plan.run()]
-        report(results, model=self.model).save(self.out / "report.html")
+        assert self.plan is not None
+        kept = summary.kept
+        if registry.declaration(self.method).takes_images:
+            kept = self._again() if summary.skipped else kept
+            if not kept:
+                return  # every image was set aside
+        result = joined(kept or (self.plan.run(),))
+        photos = result.photos[: self.options.report_images]
+        predictions = self._predictions(photos) if photos and not isinstance(result, Predictions) else None
+        page = report(
+            photos, [result], model=self.model.facts, predictions=predictions, labels=self.model.labels,
+            limit=self.options.report_images,
+        )  # fmt: skip
+        page.save(self.out / "report.html")
 
     def tell(self, summary: JobSummary) -> None:
         """Say what was done: one JSON object on stdout, or a few lines."""
@@ -140,23 +151,27 @@ class _Job:
 
     def _drawn(self, result: Result) -> Result:
         if self.options.overlays:
-            from sightline.report import write_overlays
-
-            write_overlays(result, self.out / "overlays")
+            write_overlays(result, self.out / "overlays", labels=self.model.labels)
         return result
 
-    def _again(self) -> list[Result]:
-        from sightline.errors import BadImage
+    def _predictions(self, photos: Sequence[Photo]) -> Result | None:
+        """What the network says of the photos on the page; None for a network without classes."""
+        views = [photo.view for photo in photos if photo.view is not None]
+        try:
+            settings = self.plan.settings if self.plan is not None else Settings()
+            plan = self.model.plan(Predict(), device=settings.device, threads=settings.threads)
+            return plan.run(Batch(self.model.preprocess.normalise(np.stack(views)), tuple(photos)))
+        except UsageError:
+            return None
 
+    def _again(self) -> tuple[Result, ...]:
         load, results = load_photo(self.model.photograph), cast("list[Result]", [])
         for one in self.inputs.entries[: self.options.report_images]:
-            try:
+            with suppress(BadImage):
                 loaded = load(one)
-            except BadImage:
-                continue
-            assert self.plan is not None
-            results.append(self.plan.run(Batch(loaded.tensor[None], (loaded.photo,)), self.target))
-        return results
+                assert self.plan is not None
+                results.append(self.plan.run(Batch(loaded.tensor[None], (loaded.photo,)), self.target))
+        return tuple(results)
 
     def _settled(self, plan: Plan) -> Plan:
         """The plan with its batch size: the one of the job that is there, so that resumed rows are the same bytes."""
@@ -171,7 +186,7 @@ class _Job:
             model=self.model.path.name,
             model_sha256=self.model.sha256,
             method=repr(self.method),
-            target=repr(self.target) if self.method.takes_target else "",
+            target=repr(self.target) if registry.declaration(self.method).takes_target else "",
             preprocess_sha256=preprocess_sha256,
             plan=str(self.plan),
             dtype=self.options.dtype,
@@ -187,7 +202,7 @@ class _Job:
             "out": str(self.out),
             "model": {"file": self.model.path.name, "sha256": self.model.sha256},
             "method": {"name": registry.method_name(self.method), **registry.parameters(self.method)},
-            "target": repr(self.target) if self.method.takes_target else None,
+            "target": repr(self.target) if registry.declaration(self.method).takes_target else None,
             "plan": str(self.plan),
             "report": str(self.out / "report.html") if self.options.report else None,
             "finished": not summary.stopped,

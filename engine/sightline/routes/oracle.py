@@ -56,6 +56,11 @@ class GraphOracle(ABC):
         """K class names, or none."""
         return self.model.labels
 
+    @property
+    def deepest_maps(self) -> str:
+        """The last layer that still has positions."""
+        return self.model.deepest_maps
+
     def logits(self, images: FloatArray) -> FloatArray:
         """(B, K) scores before the last softmax or sigmoid."""
         count = self.model.class_count

@@ -22,7 +22,7 @@ class ActivationMaps:
     Attributes:
         values: (B, n, h, w) float32, strongest channel first.
         photos: one per row.
-        layer: as it was asked for.
+        layer: as it was asked for, or found.
         channels: (B, n) int64, which channels these are.
         strength: (B, n) float32, what they were ranked by.
         mean: (B, h, w) float32, mean over all channels of the layer.
@@ -62,23 +62,24 @@ class ActivationMap:
         UsageError: the layer has no positions.
     """
 
-    layer: str  # any name that ``sightline inspect`` lists
+    layer: str | None = None  # any name that sightline inspect lists; the last one with maps when not given
     channels: int = 16  # channels shown per image
     by: Literal["max", "mean"] = "max"  # over the positions: what makes a channel strong
 
     def run(self, oracle: Taps, images: Batch, target: Target) -> ActivationMaps:
         if self.channels < 1:
             raise UsageError(f"channels={self.channels} must be at least 1.")
-        maps = oracle.taps(images.tensor, [self.layer])[self.layer]  # (B, C, h, w)
+        layer = oracle.deepest_maps if self.layer is None else self.layer
+        maps = oracle.taps(images.tensor, [layer])[layer]  # (B, C, h, w)
         if maps.ndim != 4:
-            raise UsageError(f"Layer {self.layer!r} puts out {maps.shape[1:]} per image; maps (C, h, w) are needed.")
+            raise UsageError(f"Layer {layer!r} puts out {maps.shape[1:]} per image; maps (C, h, w) are needed.")
         strength = maps.max(axis=(2, 3)) if self.by == "max" else maps.mean(axis=(2, 3))  # (B, C)
         order = np.argsort(-strength, axis=1, kind="stable")[:, : self.channels]  # (B, n)
         strongest = np.take_along_axis(maps, order[:, :, None, None], axis=1)  # (B, n, h, w)
         return ActivationMaps(
             values=strongest,
             photos=images.photos,
-            layer=self.layer,
+            layer=layer,
             channels=order,
             strength=np.take_along_axis(strength, order, axis=1),
             mean=maps.mean(axis=1),
