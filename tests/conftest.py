@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from problems import Problem
 
+from problems import Problem
 from sightline.model import Model, load
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -1,8 +1,8 @@
 """Small networks whose scores and gradients are matrix algebra.
 
-Every problem is an ONNX graph and, beside it, the same network as a few dense matrices over flattened pixels, written
-down independently of any runtime: convolutions become matrices by explicit loops, a ReLU is a comparison, a pooling is
-a choice of indices. Products with the transposed matrices give the gradient under every rule.
+Every problem is an ONNX graph and, beside it, the same network as a few dense matrices over flattened pixels,
+written down independently of any runtime: convolutions become matrices by explicit loops, a ReLU is a comparison, a
+pooling is a choice of indices. Products with the transposed matrices give the gradient under every rule.
 """
 
 from __future__ import annotations
