@@ -53,12 +53,33 @@ class Preprocess:
                 f"mean {self.mean} and std {self.std} do not fit channels {self.channels!r}: "
                 f"{count} number{'s' if count > 1 else ''} each are needed."
             )
-        if any(value == 0 or not np.isfinite(value) for value in (*self.std, self.scale)):
-            raise UsageError(f"std {self.std} and scale {self.scale} must be finite and not 0.")
+        if any(value == 0 for value in (*self.std, self.scale)) or not np.isfinite(
+            (*self.mean, *self.std, self.scale)
+        ).all():
+            raise UsageError(
+                f"mean {self.mean}, std {self.std} and scale {self.scale} must be finite, std and scale not 0."
+            )
         for name in ("resize", "crop"):
             size = getattr(self, name)
             if size is not None and min(np.atleast_1d(size)) < 1:
                 raise UsageError(f"{name} {size} must be at least 1 pixel.")
+
+    def __str__(self) -> str:
+        def size(value: int | tuple[int, int]) -> str:
+            return f"shorter side to {value}" if isinstance(value, int) else f"{value[0]} × {value[1]}"
+
+        def numbers(values: tuple[float, ...]) -> str:
+            return " ".join(f"{value:g}" for value in values)
+
+        steps = [
+            "" if self.resize is None else f"resize {size(self.resize)} ({self.interpolation}"
+            f"{'' if self.antialias else ', no antialiasing'})",
+            "" if self.crop is None else f"crop {size(self.crop)}",
+            f"{self.channels} × {'1/255' if self.scale == 1 / 255 else f'{self.scale:g}'}",
+            f"mean {numbers(self.mean)}",
+            f"std {numbers(self.std)}",
+        ]
+        return ", ".join(step for step in steps if step)
 
     def __call__(self, image: Image.Image) -> tuple[ByteArray, FloatArray]:
         """The crop that the model sees, (H, W, 3) uint8 sRGB, and its input, (C, H, W) float32."""

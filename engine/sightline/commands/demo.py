@@ -1,0 +1,82 @@
+"""Run every method on the built-in network and images, offline, and write a report: sightline demo -o DIR."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from sightline import registry
+from sightline.demo import LABELS
+from sightline.demo.dataset import Scenes, write
+from sightline.demo.dataset import batch as draw_batch
+from sightline.demo.truth import agreement, centre_maps, random_maps
+from sightline.errors import NoRoute, UsageError
+from sightline.model import load
+from sightline.reading import read
+from sightline.report import report
+from sightline.types import Heatmaps, Result
+
+FINER: dict[str, dict[str, Any]] = {"occlusion": {"window": 16, "stride": 4}}  # the images have 96 pixels, not 224
+
+
+def demo(
+    *,
+    out: Annotated[Path, Parameter(name=("--out", "-o"), help="Folder for the images and report.html.")],
+    images: Annotated[int, Parameter(help="How many scenes to draw and explain.")] = 2 * len(LABELS),
+    seed: Annotated[int, Parameter(help="Which scenes; the network was trained on seed 1.")] = 7,
+    threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,
+    json: Annotated[bool, Parameter(help="Print one JSON object.", negative="")] = False,
+) -> int:
+    """Draw scenes, explain each with every method, compare the maps with the true masks, write one page."""
+    if images < 1 or seed < 0:
+        raise UsageError(f"--images {images} must be at least 1 and --seed {seed} at least 0.")
+    start = time.perf_counter()
+    files = write(out / "images", seed, images)
+    scenes = draw_batch(seed, range(images))
+    results: list[Result] = []
+    truths: dict[str, str] = {}
+    with load("demo") as model:
+        photos = read(files, like=model)
+        for entry in registry.entries().values():
+            method = entry.load()(**FINER.get(entry.name, {}))
+            try:
+                plan = model.plan(method, threads=threads)
+            except NoRoute as reason:
+                print(f"{entry.name} is left out: {reason}", file=sys.stderr)
+                continue
+            result = plan.run(photos)
+            results.append(result)
+            if isinstance(result, Heatmaps):
+                truths[entry.name] = str(agreement(result.values, scenes.masks))
+        truths |= _controls(scenes)
+        facts = {**model.facts, "data": f"{images} scenes drawn from seed {seed}, never seen in training"}
+        page = report(photos, _predictions_first(results), model=facts, labels=model.labels)
+        path = page.save(out / "report.html")
+    seconds = time.perf_counter() - start
+    if json:
+        print(json_format.dumps({"report": str(path), "images": images, "seconds": seconds, "truth": truths}))
+        return 0
+    width = max(map(len, truths))
+    print("Where the maps lie, against the true masks:")
+    for name, truth in truths.items():
+        print(f"  {name:<{width}}  {truth}")
+    print(f"{path}: {images} images, {len(results)} methods, {seconds:.1f} s.")
+    return 0
+
+
+def _controls(scenes: Scenes) -> dict[str, str]:
+    """What maps that know nothing, or only that objects are central, score."""
+    return {
+        "(random map)": str(agreement(random_maps(scenes.masks), scenes.masks)),
+        "(centre)": str(agreement(centre_maps(scenes.masks), scenes.masks)),
+    }
+
+
+def _predictions_first(results: list[Result]) -> list[Result]:
+    """The page tells first what the network says, then why."""
+    return sorted(results, key=lambda result: type(result).__name__ != "Predictions")
