@@ -42,7 +42,7 @@ class Kernels:
     """The weights of one convolution.
 
     Attributes:
-        layer: the graph's name for its output.
+        layer: its module path, or the graph's name for its output.
         values: (out, in / groups, kh, kw) float32.
         channels: "RGB", "BGR" or "L" where the kernels read the image itself, else None.
     """

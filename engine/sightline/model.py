@@ -162,10 +162,10 @@ class Model:
         Raises:
             UsageError: there is none.
         """
-        maps = [layer.name for layer in self.layers if len(layer.shape) == 4 and layer.shape[2] * layer.shape[3] > 1]
+        maps = [layer for layer in self.layers if len(layer.shape) == 4 and layer.shape[2] * layer.shape[3] > 1]
         if not maps:
             raise UsageError(f"{self.path.name} has no layer with maps (C, h, w).")
-        return maps[-1]
+        return self.layers.title(maps[-1].name)
 
     def close(self) -> None:
         """Release every opened route."""
@@ -319,7 +319,8 @@ def _fit(chosen: Preprocess | None, port: Port, size: tuple[int, int] | None) ->
     if channels != port.channels:
         raise UsageError(
             f"The graph takes {port.channels} channel{'s' if port.channels > 1 else ''}, the preprocessing gives "
-            f"{channels} ({chosen.channels}). Choose with --channels and as many numbers in --mean and --std."
+            f"{channels} ({chosen.channels}). Choose with --channel-order {'L' if port.channels == 1 else 'RGB'}, and "
+            "as many numbers in --mean and --std."
         )
     wanted = port.size or size
     return chosen.fitted(*wanted) if wanted is not None else chosen

@@ -53,9 +53,10 @@ class Preprocess:
                 f"mean {self.mean} and std {self.std} do not fit channels {self.channels!r}: "
                 f"{count} number{'s' if count > 1 else ''} each are needed."
             )
-        if any(value == 0 for value in (*self.std, self.scale)) or not np.isfinite(
-            (*self.mean, *self.std, self.scale)
-        ).all():
+        if (
+            any(value == 0 for value in (*self.std, self.scale))
+            or not np.isfinite((*self.mean, *self.std, self.scale)).all()
+        ):
             raise UsageError(
                 f"mean {self.mean}, std {self.std} and scale {self.scale} must be finite, std and scale not 0."
             )
@@ -72,8 +73,9 @@ class Preprocess:
             return " ".join(f"{value:g}" for value in values)
 
         steps = [
-            "" if self.resize is None else f"resize {size(self.resize)} ({self.interpolation}"
-            f"{'' if self.antialias else ', no antialiasing'})",
+            ""
+            if self.resize is None
+            else f"resize {size(self.resize)} ({self.interpolation}{'' if self.antialias else ', no antialiasing'})",
             "" if self.crop is None else f"crop {size(self.crop)}",
             f"{self.channels} × {'1/255' if self.scale == 1 / 255 else f'{self.scale:g}'}",
             f"mean {numbers(self.mean)}",

@@ -6,6 +6,7 @@ inner layer), K classes, M windows or masks, N bank rows, D features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -145,7 +146,7 @@ class Heatmaps:
 
     def columns(self) -> Mapping[str, Sequence[object]]:
         """The target's class and score, and the map's range, per image."""
-        flat = self.values.reshape(len(self), -1)
+        flat = self.values.reshape(len(self), math.prod(self.values.shape[1:]))
         return {
             "target_class": list(self.classes),
             "score": [float(score) for score in self.scores],

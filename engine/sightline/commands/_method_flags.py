@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from cyclopts import App, Group, Parameter
 
 from sightline import registry
+from sightline.errors import UnknownName, UsageError
 from sightline.registry import Entry, Method
 
 METHOD = Group("Method", sort_key=1)
@@ -28,8 +29,8 @@ def method_app(name: str, summary: str, module: str) -> App:
     """
     app = App(name=name, help=summary, help_format="plaintext", result_action="return_value")
     for entry in registry.entries().values():
-        app.command(f"{module}:{entry.name}", name=entry.name, help=entry.summary)
-    app.default(_lists_methods(name))
+        app.command(f"{module}:{entry.name}", name=entry.name, alias=_dashed(entry.name), help=entry.summary)
+    app.default(_refuses(name))
     return app
 
 
@@ -84,10 +85,22 @@ def command_summary(file: str) -> str:
     return (ast.get_docstring(ast.parse(Path(file).read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
-def _lists_methods(name: str) -> Callable[..., int]:
-    def choose(*words: str) -> int:
-        registry.find(words[0] if words else "")  # a known one has a subcommand of its own: this one raises
-        return 2
+def _dashed(name: str) -> tuple[str, ...]:
+    """How flags would spell it."""
+    return (name.replace("_", "-"),) if "_" in name else ()
 
-    choose.__doc__ = f"sightline {name} METHOD MODEL …"
-    return choose
+
+def _refuses(name: str) -> Callable[..., int]:
+    """What runs where no method is named, or one that does not exist: known ones have subcommands of their own."""
+
+    def refuse(*words: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]) -> int:
+        known = registry.entries()
+        method = next((word for word in words if not word.startswith("-")), None)
+        if method is None or method in known:
+            raise UsageError(
+                f"Name a method first: sightline {name} METHOD MODEL …, METHOD one of {', '.join(known)}."
+            )
+        raise UnknownName("method", method, known)
+
+    refuse.__doc__ = f"sightline {name} METHOD MODEL …"
+    return refuse

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from sightline.errors import UsageError
-from sightline.model import Model, load
+from sightline.model import Model, load, named_preset
 from sightline.preprocess import PRESETS, Channels, Interpolation, Preprocess
 from sightline.routes.base import Device, Settings
 
@@ -40,16 +40,15 @@ class ModelOptions:
 
     def load(self, source: str) -> Model:
         """The model with these options applied."""
-        size = parse_size(self.size, "--size")
-        base = load(
-            source, preset=self.preset, labels=self.labels, size=size, output=self.output, weights=self.weights
+        size, changes = parse_size(self.size, "--size"), self._changes()
+        chosen = named_preset(self.preset).changed(**changes) if self.preset is not None else None
+        model = load(
+            source, preprocess=chosen, labels=self.labels, size=size, output=self.output, weights=self.weights
         )
-        changes = self._changes()
-        if not changes:
-            return base
-        start = base.preprocess if base.has_preprocess else _plain(base, size)
-        base.preprocess = start.changed(**changes)
-        return base
+        if changes and chosen is None:
+            start = model.preprocess if model.has_preprocess else _plain(model, size)
+            model.preprocess = start.changed(**changes)
+        return model
 
     def _changes(self) -> dict[str, Any]:
         resize = parse_size(self.resize, "--resize")
@@ -142,7 +141,7 @@ def parse_bytes(text: str) -> int:
     number = upper.removesuffix(suffix).strip()
     try:
         value = int(float(number) * units.get(suffix, 1))
-    except ValueError:
+    except (ValueError, OverflowError):
         value = 0
     if value < 1:
         raise UsageError(f"--memory {text!r} is no amount. Give 2GB, 512MB or a number of bytes.")

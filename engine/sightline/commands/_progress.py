@@ -19,14 +19,14 @@ PLAIN_INTERVAL = 5.0  # seconds between plain lines
 class ProgressLine:
     """Shows what a job reports; a context manager, so that the terminal is left as it was."""
 
-    def __init__(self, what: str, *, quiet: bool = False):
-        self._what, self._quiet = what, quiet
+    def __init__(self, what: str):
+        self._what = what
         self._last = time.monotonic()
         self._bar: Bar | None = None
         self._stopping = False
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not self._quiet:
+        if sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
@@ -47,8 +47,6 @@ class ProgressLine:
         if progress.stopping and not self._stopping:
             self._stopping = True
             self._say("Stopping once this shard is finished; press Ctrl-C again to stop now.")
-        if self._quiet:
-            return
         if self._bar is not None:
             rate = f"{progress.rate:.1f}/s"
             self._bar.update(self._task, completed=progress.done, total=progress.total, rate=rate)

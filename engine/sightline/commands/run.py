@@ -100,7 +100,7 @@ class _Job:
         self.plan = self._settled(plan)
         header = self._header(preprocess.sha256)
         wanted = self.options.report_images if self.options.report else 0
-        with ProgressLine(registry.method_name(self.method), quiet=self.options.json) as progress:
+        with ProgressLine(registry.method_name(self.method)) as progress:
             return run_job(
                 self.out, header, self.inputs, load_photo(self.model.photograph), self._explain,
                 resume=self.options.resume, progress=progress, keep=wanted, labels=self.model.labels,

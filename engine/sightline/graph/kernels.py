@@ -10,11 +10,15 @@ import onnx_ir as ir
 from sightline.abilities import Kernels
 from sightline.errors import UsageError
 from sightline.graph.constants import constant_array
+from sightline.graph.receptive import POSITIONWISE
 
 if TYPE_CHECKING:
     from sightline.model import Model
 
 CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "QLinearConv")
+COLOUR_KEEPING = (
+    "Transpose", "Sub", "Mul", "Div", "Add", "Cast", "Pad", "Identity", "QuantizeLinear", "DequantizeLinear"
+)  # fmt: skip
 
 
 def read_kernels(model: Model, layer: str | None) -> Kernels:
@@ -39,12 +43,16 @@ def read_kernels(model: Model, layer: str | None) -> Kernels:
     values = constant_array(weight)
     if values is None:
         raise UsageError(f"The weight of layer {name!r} is computed while the network runs: it has no fixed filters.")
-    return Kernels(str(node.outputs[0].name), values.astype(np.float32), _channels_read(model, node))
+    return Kernels(
+        model.layers.title(str(node.outputs[0].name)), values.astype(np.float32), _channels_read(model, node)
+    )
 
 
 def _convolution_behind(graph: ir.Model, name: str) -> ir.Node | None:
     node = next((node for node in graph.graph if any(output.name == name for output in node.outputs)), None)
     while node is not None and node.op_type not in CONVOLUTIONS:
+        if node.op_type not in POSITIONWISE:
+            return None
         producers = [
             v.producer() for v in node.inputs if v is not None and constant_array(v) is None and v.producer()
         ]
@@ -53,11 +61,11 @@ def _convolution_behind(graph: ir.Model, name: str) -> ir.Node | None:
 
 
 def _channels_read(model: Model, node: ir.Node) -> str | None:
-    """Colour order of the convolution's input, if that is the image (perhaps normalised or transposed first)."""
+    """Colour order of the convolution's input, if that is the image (perhaps normalised, transposed or quantised first)."""
     source = node.inputs[0]
     while source is not None and source.producer() is not None:
         producer = source.producer()
-        if producer is None or producer.op_type not in ("Transpose", "Sub", "Mul", "Div", "Add", "Cast", "Pad"):
+        if producer is None or producer.op_type not in COLOUR_KEEPING:
             return None
         source = producer.inputs[0]
     order = model.preprocess.channels if model.has_preprocess else "RGB"

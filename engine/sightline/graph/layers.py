@@ -26,7 +26,7 @@ class Layer:
         name: the graph's name for its output; what taps and targets use.
         operator: ONNX operator.
         module: dotted module path where the exporter recorded one, else "".
-        shape: of its output at batch 1; () where inference could not tell.
+        shape: of its output at batch 1, or the batch that the graph fixes; () where inference could not tell.
         parameters: weights it owns.
         macs: multiply-accumulates per image.
         field: what one position sees; None when that is the whole image or unknown.
@@ -47,6 +47,7 @@ class LayerTable:
     def __init__(self, model: ir.Model, shapes: Shapes):
         self.shapes = shapes
         self._model = model
+        self._batch = shapes.get(str(model.graph.inputs[0].name), (1,))[0]
         self._fields = receptive_fields(model, shapes)
 
     @cached_property
@@ -88,6 +89,11 @@ class LayerTable:
         value = self.resolve(name)
         return next(layer for layer in self.layers if layer.name == value)
 
+    def title(self, value: str) -> str:
+        """The name that people know a layer by: its module path where that means this very value, else the value's."""
+        module = self.find(value).module
+        return module if module and self.aliases.get(module) == value else value
+
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
@@ -96,7 +102,7 @@ class LayerTable:
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-accumulates of one forward pass per image."""
+        """Multiply-accumulates per image."""
         return sum(layer.macs for layer in self.layers)
 
     @cached_property
@@ -126,7 +132,7 @@ class LayerTable:
             module=module_path(node),
             shape=self.shapes.get(name, ()),
             parameters=sum(math.prod(self.shapes.get(str(v.name), (0,))) for v in weights if _is_weight(v)),
-            macs=multiply_accumulates(node, self.shapes),
+            macs=multiply_accumulates(node, self.shapes) // self._batch,
             field=self._fields.get(name),
         )
 
@@ -139,7 +145,7 @@ def _is_weight(value: ir.Value) -> bool:
 
 
 def multiply_accumulates(node: ir.Node, shapes: Shapes) -> int:
-    """Multiply-accumulates of one node at batch 1; elementwise work counts as none, as is usual."""
+    """Multiply-accumulates of one node for the whole batch; elementwise work counts as none, as is usual."""
     names = [str(v.name) if v is not None else "" for v in node.inputs]
     output = shapes.get(str(node.outputs[0].name), ())
     if node.op_type in ("Conv", "FusedConv", "ConvInteger", "QLinearConv"):

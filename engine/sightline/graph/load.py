@@ -72,11 +72,15 @@ def _parse(path: Path) -> onnx.ModelProto:
     if path.stat().st_size > LARGEST_FILE:
         raise BadModel(f"{path} has {path.stat().st_size:,} bytes; the limit is {LARGEST_FILE:,}.")
     try:
-        proto = onnx.load(path, load_external_data=False)
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+    except OSError as reason:
+        raise BadModel(f"{path} cannot be read: {reason.strerror or reason}.") from reason
     except (DecodeError, ValueError, RuntimeError) as reason:
         raise BadModel(f"{path} is not an ONNX file, or it is cut short ({_first_line(reason)}).") from reason
     if not proto.graph.node or not proto.opset_import:
-        raise BadModel(f"{path} is not an ONNX file: it holds no graph.")
+        raise BadModel(f"{path} is not an ONNX file: it holds no graph. Pass a file that an ONNX exporter wrote.")
+    if not proto.graph.output:
+        raise BadModel(f"{path} has no output: there is nothing to explain. Export the model again with its scores.")
     opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset < OLDEST_OPSET:
         raise BadModel(
@@ -94,7 +98,7 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         facts = {entry.key: entry.value for entry in tensor.external_data}
-        name = facts.get("location", "")
+        name = facts.get("location", "").replace("\0", "\ufffd")  # no path holds a zero byte
         target = folder / name
         if not name or Path(name).is_absolute() or not target.resolve().is_relative_to(folder):
             raise BadModel(
@@ -106,7 +110,13 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
                 f"Weight {tensor.name!r} of {path} is stored in {name!r}, which is missing. "
                 f"Put {name} beside the model, or save the model again in one file."
             )
-        end = int(facts.get("offset", 0)) + int(facts.get("length", 0))
+        numbers = [facts.get("offset", "0"), facts.get("length", "0")]
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise BadModel(
+                f"Weight {tensor.name!r} of {path} lies at offset {numbers[0]!r} with length {numbers[1]!r} of "
+                f"{name!r}: these are no byte counts. Save the model again."
+            )
+        end = sum(map(int, numbers))
         if target.stat().st_size < end:
             raise BadModel(
                 f"{target.name} has {target.stat().st_size:,} bytes, but weight {tensor.name!r} of {path} ends "
@@ -155,14 +165,19 @@ def _refuse_nan(proto: onnx.ModelProto, path: Path) -> None:
 
 
 def _tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Initializers, and the tensors that constants carry as attributes."""
-    constants = [
-        attribute.t
-        for node in proto.graph.node
-        for attribute in node.attribute
-        if attribute.type == onnx.AttributeProto.TENSOR
-    ]
-    return [*proto.graph.initializer, *constants]
+    """Initializers and the tensors that nodes carry, those of subgraphs and functions included."""
+    found: list[onnx.TensorProto] = []
+    graphs, nodes = [proto.graph], [node for function in proto.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            found += graph.initializer
+            nodes += graph.node
+            continue
+        for attribute in nodes.pop().attribute:
+            found += [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
+            graphs += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+    return found
 
 
 def _digest(files: tuple[Path, ...]) -> str:

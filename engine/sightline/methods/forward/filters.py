@@ -20,7 +20,7 @@ class FilterGrid:
 
     Attributes:
         values: (N, kh, kw, 3) float32 in RGB order if ``rgb``, else (N, kh, kw).
-        layer: the graph's name.
+        layer: its module path, or the graph's name for its output.
         rgb: True when the kernels read the colours of the image, so that they can be shown in colour.
         note: what to bear in mind when looking at them; "" for RGB kernels.
         indices: output channel and input channel of each; the latter None for RGB kernels, which have all three.
