@@ -149,6 +149,14 @@ class Differentiable(Taps, Protocol):
 class Oracle(Forward, Protocol):
     """An opened route: offers some of the abilities until it is closed."""
 
+    def read(self, images: FloatArray, names: tuple[str, ...]) -> Mapping[str, FloatArray]:
+        """Values by the graph's names."""
+        ...
+
+    def noise(self, batch: int) -> FloatArray:
+        """(batch, C, H, W) of one noise image, repeated."""
+        ...
+
     def batch_size(self, rows: int | None = None) -> int:
         """Images per run for so much work."""
         ...

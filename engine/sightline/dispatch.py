@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from sightline.errors import MissingProvider, NoRoute, UnknownName, UsageError
+from sightline.errors import MissingProvider, NoRoute, SightlineError, UnknownName, UsageError
 from sightline.registry import Method, declaration, method_name
 from sightline.routes.base import Request, Route, Settings
 from sightline.target import Target, top
@@ -136,8 +136,23 @@ def plan(method: Method, model: Model, settings: Settings, route_name: str | Non
 
 
 def survey(model: Model, settings: Settings) -> Mapping[str, list[str]]:
-    """For every route, what stands in its way on this model and machine; an empty list means that it works."""
-    return {name: route(name).obstacles(Request(route(name).offers[0], model, settings)) for name in ROUTES}
+    """For every route, what stands in its way on this model and machine; an empty list means that it ran one image.
+
+    A route without obstacles is opened and run on noise, so that "works" is something that was seen: this is where a
+    twin that differs from ONNX Runtime, or an operator that the runtime refuses, shows.
+    """
+    found: dict[str, list[str]] = {}
+    for name in ROUTES:
+        candidate = route(name)
+        found[name] = candidate.obstacles(Request(candidate.offers[0], model, settings))
+        if not found[name]:
+            try:
+                oracle = candidate.open(model, settings)
+                oracle.read(oracle.noise(1), (model.output,))
+                oracle.close()
+            except SightlineError as reason:
+                found[name] = [str(reason)]
+    return found
 
 
 def _plan(method: Method, model: Model, chosen: Route, settings: Settings, refusals: list[Refusal]) -> Plan:
