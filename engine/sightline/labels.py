@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from sightline.errors import UsageError
+from sightline.errors import BadModel, UsageError
 
 LABELS_KEY = "sightline.labels"  # in a model's metadata: a JSON list
+
+
+def recorded_labels(metadata: Mapping[str, str], path: Path) -> tuple[str, ...]:
+    """Class names that a model's metadata carry, none if they carry none.
+
+    Raises:
+        BadModel: they are no JSON list of names.
+    """
+    text = metadata.get(LABELS_KEY, "[]")
+    try:
+        names = json.loads(text)
+    except json.JSONDecodeError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in cast("list[Any]", names)):
+        raise BadModel(
+            f"The metadata {LABELS_KEY!r} of {path} are no JSON list of names: {text[:40]!r}. Export the model again."
+        )
+    return tuple(cast("list[str]", names))
 
 
 def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | None:

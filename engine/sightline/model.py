@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import onnx_ir as ir
 
 from sightline.abilities import Oracle
 from sightline.dispatch import Plan, plan, route
-from sightline.errors import MissingPreprocess, UsageError
+from sightline.errors import MissingPreprocess, UnknownName, UsageError
 from sightline.graph.layers import LayerTable, infer_shapes
 from sightline.graph.load import LoadedGraph, load_graph
 from sightline.graph.ports import Activation, Port, image_port, score_head
-from sightline.labels import LABELS_KEY, read_labels
+from sightline.labels import read_labels, recorded_labels
 from sightline.preprocess import METADATA_KEY, PRESETS, Preprocess, preset
 from sightline.registry import Method
 from sightline.routes.base import Device, Settings
@@ -107,7 +106,7 @@ class Model:
         Raises:
             UsageError: the output is no vector of class scores.
         """
-        shape = self.layers.shapes.get(self.logits_name, ())
+        shape = self.layers.shapes.get(self.logits_name) or (1, *self._static_output())
         sizes = [n for n in shape[1:] if n != 1]
         if len(shape) < 2 or len(sizes) > 1:
             raise UsageError(
@@ -139,9 +138,16 @@ class Model:
         Raises:
             NoRoute: with every route's reasons.
         """
+        if device not in get_args(Device):
+            raise UnknownName("device", device, get_args(Device))
         for name, value in (("threads", threads), ("batch", batch), ("memory", memory)):
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value} must be at least 1.")
+        if batch is not None and self.input.batch not in (None, batch):
+            raise UsageError(
+                f"batch={batch} does not fit {self.path.name}, which takes {self.input.batch} images per run only. "
+                "Leave it out: batches are filled up."
+            )
         return plan(method, self, Settings(device, threads, batch, memory), route)
 
     def explain(self, images: Batch, method: Method, target: Target | None = None, **options: Any) -> Result:
@@ -227,8 +233,7 @@ class Model:
         return tensor, replace(photo, view=view)
 
     def _checked_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
-        recorded = self.metadata.get(LABELS_KEY)
-        chosen = tuple(labels) if labels is not None else tuple(json.loads(recorded)) if recorded else ()
+        chosen = tuple(labels) if labels is not None else recorded_labels(self.metadata, self.path)
         shape = self._static_output()
         if chosen and shape and math.prod(shape) != len(chosen):
             raise UsageError(
@@ -319,8 +324,8 @@ def _fit(chosen: Preprocess | None, port: Port, size: tuple[int, int] | None) ->
     if channels != port.channels:
         raise UsageError(
             f"The graph takes {port.channels} channel{'s' if port.channels > 1 else ''}, the preprocessing gives "
-            f"{channels} ({chosen.channels}). Choose with --channel-order {'L' if port.channels == 1 else 'RGB'}, and "
-            "as many numbers in --mean and --std."
+            f"{channels} ({chosen.channels}). Choose with --channel-order {'L' if port.channels == 1 else 'RGB'} "
+            "and as many numbers in --mean and --std."
         )
     wanted = port.size or size
     return chosen.fitted(*wanted) if wanted is not None else chosen

@@ -61,7 +61,7 @@ def _convolution_behind(graph: ir.Model, name: str) -> ir.Node | None:
 
 
 def _channels_read(model: Model, node: ir.Node) -> str | None:
-    """Colour order of the convolution's input, if that is the image (perhaps normalised, transposed or quantised first)."""
+    """Colour order of the convolution's input, if that is the image (normalised or quantised first, perhaps)."""
     source = node.inputs[0]
     while source is not None and source.producer() is not None:
         producer = source.producer()

@@ -90,7 +90,7 @@ class LayerTable:
         return next(layer for layer in self.layers if layer.name == value)
 
     def title(self, value: str) -> str:
-        """The name that people know a layer by: its module path where that means this very value, else the value's."""
+        """The name that people know a layer by: its module path where that means this value, else the value's."""
         module = self.find(value).module
         return module if module and self.aliases.get(module) == value else value
 

@@ -175,7 +175,7 @@ class AutogradRoute(Route):
 
     def obstacles(self, request: Request) -> list[str]:
         if request.settings.device == "tensorrt":
-            return ["TensorRT engines have no gradients."]
+            return ["TensorRT engines have no gradients: choose --device cuda or cpu."]
         if importlib.util.find_spec("torch") is None:
             return ["torch is not installed: pip install 'sightline[torch]'."]
         reasons = [f"The twin is proven against ONNX Runtime. {reason}" for reason in provider_obstacles("cpu")]
@@ -183,7 +183,9 @@ class AutogradRoute(Route):
             import torch
 
             if not torch.cuda.is_available():
-                reasons.append("torch sees no CUDA device.")
+                reasons.append(
+                    "torch sees no CUDA device: install a build of torch for CUDA, or choose --device cpu."
+                )
         from sightline.twin import unsupported
 
         return reasons + unsupported(request.model.graph)

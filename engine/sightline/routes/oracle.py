@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -92,9 +93,8 @@ class GraphOracle(ABC):
 
     def read(self, images: FloatArray, names: tuple[str, ...]) -> dict[str, FloatArray]:
         """Values by the graph's names for B images, run in batches."""
-        if len(images) == 0:
-            shapes = {name: self.model.layers.shapes.get(name, (0,)) for name in names}
-            return {name: np.zeros((0, *shape[1:]), np.float32) for name, shape in shapes.items()}
+        if len(images) == 0:  # the shapes of no images are those of one
+            return {name: value[:0] for name, value in self.read(self.noise(1), names).items()}
         batch = self.batch_size(len(images))
         parts = [self._filled_run(images[start : start + batch], names) for start in range(0, len(images), batch)]
         joined = (column[0] if len(column) == 1 else np.concatenate(column) for column in zip(*parts, strict=True))
@@ -146,7 +146,7 @@ class Values:
     def logits(self) -> FloatArray:
         """(B, K)."""
         logits = self._values[self._logits_name]
-        return logits.reshape(len(logits), -1)
+        return logits.reshape(len(logits), math.prod(logits.shape[1:]))
 
     @cached_property
     def probabilities(self) -> FloatArray:

@@ -139,9 +139,12 @@ def provider_obstacles(device: str) -> list[str]:
         return ["ONNX Runtime is not installed: pip install 'sightline[cpu]' (or 'sightline[gpu]', never both)."]
     if PROVIDERS[device] in available:
         return []
+    beside = (
+        " 'tensorrt-cu13-libs>=10.13,<11' --extra-index-url https://pypi.nvidia.com" if device == "tensorrt" else ""
+    )
     return [
         f"This ONNX Runtime has no {PROVIDERS[device]}; it has {', '.join(available)}. "
-        f"To get it: pip uninstall -y {' '.join(runtimes)}, then pip install 'sightline[gpu]'."
+        f"To get it: pip uninstall -y {' '.join(runtimes)}, then pip install 'sightline[gpu]'{beside}."
     ]
 
 
@@ -154,7 +157,7 @@ class OrtRoute(Route):
 
     def obstacles(self, request: Request) -> list[str]:
         if request.settings.device == "tensorrt":
-            return ["TensorRT has a route of its own."]
+            return ["TensorRT has a route of its own: leave --route out, or choose --route tensorrt."]
         return provider_obstacles(request.settings.device)
 
     def provider(self, settings: Settings) -> str:
