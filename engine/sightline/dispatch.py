@@ -158,7 +158,8 @@ def survey(model: Model, settings: Settings) -> Mapping[str, list[str]]:
 def _plan(method: Method, model: Model, chosen: Route, settings: Settings, refusals: list[Refusal]) -> Plan:
     count = getattr(method, "forward_passes", None)
     height, width = model.input_size
-    passes = int(count(height, width)) if count is not None else chosen.cost if declaration(method).takes_images else 0
+    usual = chosen.cost if declaration(method).takes_images else 0
+    passes = usual if count is None else int(count(height, width))
     if passes < 0 or not np.isfinite(passes):
         raise UsageError(f"{method!r} would run {passes} forward passes.")
     return Plan(
