@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import sightline.job
 from job.fake_job import HEADER, explain, load, make_inputs, tensor_of
 from sightline.errors import DamagedOutput, SightlineError, UsageError
 from sightline.job.manifest import MANIFEST, read_manifest, shard_lines
@@ -21,6 +23,18 @@ from sightline.job.shard import read_shard, write_shard
 def out(tmp_path: Path) -> Path:
     run_job(tmp_path / "out", HEADER, make_inputs(23, {4: "bad", 21: "nan"}), load, explain)
     return tmp_path / "out"
+
+
+def test_the_readme_reads_a_job_without_sightline(out: Path, monkeypatch: pytest.MonkeyPatch):
+    readme = Path(sightline.job.__file__).with_name("README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(out.parent)
+    (out.parent / "OUT").symlink_to(out)
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    values, tables = zip(*scope["parts"], strict=True)
+    np.testing.assert_array_equal(np.concatenate(values), open_job(out).values())
+    assert [name for table in tables for name in table["id"].to_pylist()] == open_job(out).table()["id"].to_pylist()
 
 
 def test_iteration_gives_mapped_values_and_their_table(out: Path):

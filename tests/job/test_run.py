@@ -387,3 +387,5 @@ def test_other_labels_are_another_job(tmp_path: Path):
     run_job(tmp_path / "out", HEADER, make_inputs(3), load, explain, labels=["a", "b", "c", "d", "e"])
     with pytest.raises(OutputConflict, match="labels: there"):
         run_job(tmp_path / "out", HEADER, make_inputs(3), load, explain, labels=["a"], resume=True)
+    with pytest.raises(OutputConflict, match=r"labels: there [0-9a-f]{12}, asked for none"):
+        run_job(tmp_path / "out", HEADER, make_inputs(3), load, explain, resume=True)

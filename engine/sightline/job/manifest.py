@@ -85,12 +85,12 @@ class JobHeader:
             "dtype": (self.dtype, other.dtype),
             "shard_size": (self.shard_size, other.shard_size),
             "rows": (self.rows, other.rows),
-            "finite": (self.finite, other.finite),
+            "finite": (str(self.finite), str(other.finite)),
             "inputs": inputs,
         }
         identical = self.model_sha256 == other.model_sha256
         differing = [
-            f"  {name}: there {there}, asked for {asked}"
+            f"  {name}: there {there or 'none'}, asked for {asked or 'none'}"
             for name, (there, asked) in named.items()
             if there != asked and not (name == "model" and identical)
         ]
