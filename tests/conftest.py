@@ -26,6 +26,7 @@ def open_problem(tmp_path: Path) -> Iterator[Open]:
     def open_(problem: Problem, **options: Any) -> Model:
         if problem.proto.graph.input[0].type.tensor_type.shape.dim[2].dim_param and "size" not in options:
             options["size"] = problem.shape[1:]
+        options.setdefault("output", problem.proto.graph.output[-1].name)
         opened.append(load(problem.save(tmp_path), **options))
         return opened[-1]
 

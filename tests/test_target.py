@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_said(text: str, sentence: str) -> None:
 
 
 def test_a_misspelt_label_gets_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="No label is named 'grate white shark'. Did you mean 'great white shark'"):
+    with pytest.raises(UnknownName, match=r"No label is named 'grate white shark'. Did you mean 'great white shark'"):
         Target.parse("grate white shark", LABELS)
 
 

@@ -1,0 +1,151 @@
+"""Occlusion by brute force: every mask written out, every masked image scored by the closed form."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from problems import PROBLEMS, Problem, linear
+from sightline.errors import UsageError
+from sightline.methods.forward.occlusion import Occlusion, add_windows, window_grid
+from sightline.model import Model
+from sightline.target import Target, logit, probability, top
+from sightline.types import Batch, Heatmaps
+
+Open = Callable[..., Model]
+
+
+def places(side: int, window: int, stride: int) -> list[tuple[int, int]]:
+    """First pixel and the one behind the last of every window along one side."""
+    found, start = [], 0
+    while True:
+        found.append((start, min(start + window, side)))
+        if start + window >= side:
+            return found
+        start += stride
+
+
+def masks(height: int, width: int, window: int, stride: int) -> np.ndarray:
+    """(M, H, W) booleans, True where a window hides the pixel."""
+    made = []
+    for top_, bottom in places(height, window, stride):
+        for left, right in places(width, window, stride):
+            mask = np.zeros((height, width), bool)
+            mask[top_:bottom, left:right] = True
+            made.append(mask)
+    return np.array(made)
+
+
+def brute_force(
+    problem: Problem, images: np.ndarray, score: Callable[[np.ndarray], np.ndarray], method: Occlusion
+) -> np.ndarray:
+    """(B, H, W): for each pixel the mean fall of the score over the windows that hide it."""
+    hidden = masks(*problem.shape[1:], method.window, method.stride)
+    untouched = score(images)
+    total, cover = np.zeros((len(images), *problem.shape[1:])), hidden.sum(axis=0)
+    for mask in hidden:
+        masked = np.where(mask, np.float32(method.fill), images)
+        total += (untouched - score(masked))[:, None, None] * mask
+    return total / cover
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "stride", "fill"),
+    [
+        ("linear", 3, 1, 0.0),
+        ("linear", 2, 2, -1.5),  # windows cut at the border: 5 and 7 are odd
+        ("softmax", 4, 3, 0.0),
+        ("sigmoid", 1, 1, 0.5),
+        ("grey", 5, 2, 0.0),
+        ("convolutional", 3, 2, 0.25),
+        ("max_pool", 4, 1, 0.0),
+        ("nhwc", 3, 2, 0.0),
+        ("batch_of_one", 3, 3, 0.0),
+        ("batch_of_four", 5, 4, 1.0),
+        ("pooled_head", 3, 2, 0.0),
+        ("known_pattern", 99, 99, 0.0),  # one window, larger than the image
+    ],
+)
+def test_maps_are_those_of_explicit_masks(
+    open_problem: Open, name: str, window: int, stride: int, fill: float
+) -> None:
+    problem, method = PROBLEMS[name], Occlusion(window=window, stride=stride, fill=fill)
+    images = problem.images(seed=window * 10 + stride, count=3)
+    classes = problem.logits(images).argmax(axis=1)
+    cases: list[tuple[Target, Callable[[np.ndarray], np.ndarray]]] = [
+        (top(1), lambda x: problem.logits(x)[range(3), classes]),
+        (probability(1), lambda x: problem.probabilities(x)[:, 1]),
+        (logit(0) - 2 * logit(1), lambda x: problem.logits(x)[:, 0] - 2 * problem.logits(x)[:, 1]),
+    ]
+    for target, score in cases:
+        maps = open_problem(problem).explain(Batch.of(images), method, target, threads=2)
+        assert isinstance(maps, Heatmaps)
+        expected = brute_force(problem, images, score, method)
+        np.testing.assert_allclose(maps.values, expected, rtol=1e-4, atol=1e-5, err_msg=repr(target))
+        np.testing.assert_allclose(maps.scores, score(images), rtol=1e-5, atol=1e-6)
+    assert maps.classes == (None,) * 3
+
+
+def test_a_linear_score_falls_by_weight_times_pixel(open_problem: Open) -> None:
+    problem = linear()
+    images = problem.images(seed=8)
+    maps = open_problem(problem).explain(Batch.of(images), Occlusion(window=1, stride=1), logit(2), threads=2)
+    weights = problem.steps[0].matrix[2].reshape(problem.shape)  # type: ignore[union-attr]
+    np.testing.assert_allclose(maps.values, (weights * images).sum(axis=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_windows_hide_every_pixel_and_stay_inside(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width, window = (int(n) for n in rng.integers(1, 40, 3))
+    stride = int(rng.integers(1, window + 1))
+    grid = window_grid(height, width, window, stride)
+    expected = [
+        [top_, left, bottom - top_, right - left]
+        for top_, bottom in places(height, window, stride)
+        for left, right in places(width, window, stride)
+    ]
+    assert grid.tolist() == expected
+    cover = np.zeros((height + 1, width + 1))
+    add_windows(cover, grid, np.ones(len(grid)))
+    counted = cover.cumsum(axis=0).cumsum(axis=1)[:height, :width]
+    assert np.array_equal(counted, masks(height, width, window, stride).sum(axis=0))
+    assert counted.min() >= 1
+    assert Occlusion(window=window, stride=stride).forward_passes(height, width) == len(expected) + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (Occlusion(window=0), r"window=0 and stride=8 must be at least 1 pixel"),
+        (Occlusion(stride=0), r"window=32 and stride=0 must be at least 1 pixel"),
+        (Occlusion(window=3, stride=4), r"stride=4 is larger than window=3: .* stride of at most the window"),
+    ],
+)
+def test_parameters_out_of_range_are_refused_when_planned(
+    open_problem: Open, method: Occlusion, sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        open_problem(linear()).plan(method)
+
+
+def test_no_mask_is_ever_made(open_problem: Open) -> None:
+    """With 16 times the windows, memory grows by their table (some 100 bytes each), not by masks (4,096 pixels)."""
+    problem = linear(shape=(3, 64, 64))
+    model, images = open_problem(problem), Batch.of(problem.images(seed=1, count=1))
+
+    def peak(stride: int) -> tuple[int, int]:
+        method = Occlusion(window=16, stride=stride)
+        model.explain(images, method, logit(0), threads=2, batch=8)  # sessions and caches are not the sweep's
+        tracemalloc.start()
+        model.explain(images, method, logit(0), threads=2, batch=8)
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return highest, method.forward_passes(64, 64)
+
+    (few_bytes, few), (many_bytes, many) = peak(4), peak(1)
+    assert many > 10 * few
+    assert many_bytes - few_bytes < 200 * (many - few)
