@@ -90,5 +90,3 @@ def assert_agree(model: onnx.ModelProto, feeds: Arrays, tolerance: float = 1e-5)
         assert ours[name].dtype == expected.dtype, name
         assert ours[name].shape == expected.shape, (name, ours[name].shape, expected.shape)
         assert relative_difference(ours[name], expected) <= tolerance, name
-
-

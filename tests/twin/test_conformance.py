@@ -12,13 +12,13 @@ import onnx_ir as ir
 import pytest
 import torch
 from onnx.backend.test.case.test_case import TestCase as Case
-from twin.graphs import by_runtime
 
 from sightline.errors import UnsupportedOperator
 from sightline.twin import Twin, unsupported
 from sightline.twin.catalogue import lookup
 from sightline.twin.reading import inline, read_nodes
 from sightline.twin.tensors import tensor_of
+from twin.graphs import by_runtime
 
 # What is refused, and why. The case then tests that it is: by a sentence that says the same.
 REFUSED = {

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+
 from twin.graphs import assert_agree, by_twin, one_node
 
 INT = np.int64
@@ -175,7 +176,9 @@ def test_conv(seed: int) -> None:
     elif automatic != "VALID":
         settings["dilations"] = [1] * rank  # ONNX Runtime computes SAME_* with dilation as if there were none
     settings["auto_pad"] = automatic
-    model = one_node("Conv", {"x": x}, opset=int(draw.choice([7, 11, 22])), constants={"w": weight, **bias}, **settings)
+    model = one_node(
+        "Conv", {"x": x}, opset=int(draw.choice([7, 11, 22])), constants={"w": weight, **bias}, **settings
+    )
     assert_agree(model, {"x": x})
 
 

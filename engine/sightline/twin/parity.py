@@ -70,8 +70,8 @@ def relative_difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) 
     finite = np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
         return float("inf")
-    difference = float(np.abs(a - b, where=finite, out=np.zeros_like(b)).max(initial=0.0))
-    scale = float(np.abs(b, where=finite, out=np.zeros_like(b)).max(initial=0.0))
+    difference = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
+    scale = float(np.abs(b[finite]).max(initial=0.0))
     return difference / scale if scale > 0 else difference
 
 
