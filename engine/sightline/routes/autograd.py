@@ -49,7 +49,7 @@ class AutogradOracle(GraphOracle):
         self._proven_on_images = False
 
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
-        with self._torch.inference_mode():
+        with self._torch.no_grad():  # what a twin keeps must stay fit for gradients, so no inference mode
             feed = {self.model.input.name: self._arranged(self._leaf(images))}
             values = self._twin_with(names).run(feed, list(names))
         return [as_numpy(values[name]).astype(np.float32) for name in names]
