@@ -1,0 +1,137 @@
+"""Layer tables against counts made by hand, and shapes against what ONNX Runtime computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from problems import PROBLEMS, make_model, node
+from sightline.errors import UnknownName, UsageError
+from sightline.graph.layers import infer_shapes, module_path, spatial_layer
+from sightline.model import Model, load
+
+Open = Callable[..., Model]
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_shapes_are_those_of_a_run(open_problem: Open, name: str) -> None:
+    problem = PROBLEMS[name]
+    model, batch = open_problem(problem), problem.fixed_batch or 1
+    proto = onnx.ModelProto.FromString(problem.proto.SerializeToString())
+    names = [output for entry in proto.graph.node for output in entry.output]
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=value) for value in names)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    images = problem.images(1, batch)
+    found = session.run(None, {"image": images.transpose(0, 2, 3, 1) if name == "nhwc" else images})
+    for value, array in zip(names, found, strict=True):
+        assert model.layers.shapes[value] == array.shape, value
+
+
+def test_counts_by_hand(open_problem: Open) -> None:
+    """Conv 3x2 stride (2, 1) pads (1, 0, 0, 1) on 3x7x6 gives 4x3x6; Conv 2x2 gives 5x2x5; then 4 scores."""
+    layers = open_problem(PROBLEMS["convolutional"]).layers
+    counted = {layer.name: (layer.shape[1:], layer.parameters, layer.macs) for layer in layers}
+    assert counted == {
+        "conv1": ((4, 3, 6), 4 * 3 * 3 * 2 + 4, 4 * 3 * 6 * 3 * 3 * 2),
+        "relu1": ((4, 3, 6), 0, 0),
+        "conv2": ((5, 2, 5), 5 * 4 * 2 * 2 + 5, 5 * 2 * 5 * 4 * 2 * 2),
+        "relu2": ((5, 2, 5), 0, 0),
+        "flat": ((50,), 0, 0),
+        "logits": ((4,), 4 * 50, 4 * 50),
+    }
+    assert layers.macs == 1296 + 800 + 200
+    assert layers.parameters == 76 + 85 + 200
+
+
+def test_a_fixed_batch_counts_one_image(open_problem: Open) -> None:
+    one, four = open_problem(PROBLEMS["max_pool"]), open_problem(PROBLEMS["batch_of_four"], size=None)
+    by_hand = 4 * 3 * 6 * 18 + 5 * 1 * 4 * 16 + 4 * 20  # 3x7x6 -> 4x3x6 -> pooled 4x2x5 -> 5x1x4 -> 4
+    assert four.layers.macs == by_hand
+    assert one.layers.macs != by_hand
+
+
+def test_grouped_transposed_and_shared_weights() -> None:
+    arrays = {"g": np.ones((6, 2, 3, 3)), "t": np.ones((6, 2, 2, 2)), "m": np.ones((6, 6, 1, 1))}
+    nodes = [
+        node("Conv", "image m", "a"), node("Conv", "a m", "b"),  # one weight, used twice, counted once
+        node("Conv", "b g", "grouped", group=3), node("ConvTranspose", "grouped t", "up", group=3, strides=[2, 2]),
+    ]  # fmt: skip
+    proto = make_model(nodes, arrays, shape=[1, 6, 8, 9], outputs={"up": [1, 6, 12, 14]})
+    model = ir.serde.deserialize_model(proto)
+    from sightline.graph.layers import LayerTable
+
+    table = LayerTable(model, infer_shapes(model, (1, 6, 8, 9)))
+    assert [layer.parameters for layer in table] == [36, 0, 108, 48]
+    assert [layer.macs for layer in table] == [
+        8 * 9 * 36,
+        8 * 9 * 36,
+        6 * 7 * 6 * 2 * 9,  # each of 6 outputs reads 2 channels
+        6 * 7 * 6 * 2 * 4,  # each of 6 inputs feeds 2 channels
+    ]
+    assert [layer.shape for layer in table][2:] == [(1, 6, 6, 7), (1, 6, 12, 14)]
+
+
+def test_a_real_network(squeezenet_path: Path) -> None:
+    """SqueezeNet 1.0 as torchvision documents it: 1,248,424 parameters, 0.82 GFLOPS (multiply-accumulates)."""
+    layers = load(squeezenet_path).layers
+    assert layers.parameters == 1_248_424
+    assert round(layers.macs / 1e6, 1) == 818.9
+    first = next(iter(layers))
+    assert (first.operator, first.shape, first.parameters) == ("Conv", (1, 96, 109, 109), 96 * 3 * 49 + 96)
+    assert first.field is not None
+    assert first.field.size == (7, 7)
+    assert layers.resolve("features.0") == first.name
+    assert layers.find("features.3").operator == "Concat"  # a module is what it puts out last
+    with pytest.raises(UnknownName, match=r"No layer is named 'features.33'. Did you mean 'features.3'"):
+        layers.resolve("features.33")
+
+
+@pytest.mark.parametrize(
+    ("name", "scopes", "path"),
+    [
+        ("/features/features.3/squeeze/Conv", None, "features.3.squeeze"),
+        ("/layer1/layer1.0/conv1/Conv", None, "layer1.0.conv1"),
+        ("/Flatten", None, ""),
+        ("Conv_0", None, ""),
+        ("", None, ""),
+        ("node_conv2d", "['', 'features', 'features.3', 'features.3.squeeze', 'conv2d']", "features.3.squeeze"),
+        ("node_relu", "['', 'relu']", ""),
+        ("node_relu", "no list", ""),
+    ],
+)
+def test_module_paths_of_both_exporters(name: str, scopes: str | None, path: str) -> None:
+    made = ir.Node("", "Conv", [], name=name)
+    if scopes is not None:
+        made.metadata_props["pkg.torch.onnx.name_scopes"] = scopes
+    assert module_path(made) == path
+
+
+def test_every_name_of_a_layer_leads_to_its_value(open_problem: Open) -> None:
+    layers = open_problem(PROBLEMS["convolutional"]).layers
+    assert layers.resolve("first") == layers.resolve("conv1") == "conv1"
+    assert layers.aliases == {"first": "conv1", "second": "conv2", "fc": "logits"}
+    with pytest.raises(UnknownName, match="Did you mean 'second'"):
+        layers.find("secondd")
+
+
+def test_layers_without_positions_are_refused(open_problem: Open) -> None:
+    layers = open_problem(PROBLEMS["convolutional"]).layers
+    assert spatial_layer(layers, "second").name == "conv2"
+    with pytest.raises(UsageError, match=r"puts out \(1, 4\), not maps .* The last layer with maps is 'relu2'"):
+        spatial_layer(layers, "fc")
+    with pytest.raises(UsageError, match="this model has no layer with maps"):
+        spatial_layer(open_problem(PROBLEMS["linear"]).layers, "fc")
+
+
+def test_free_sizes_are_inferred_at_the_size_that_was_chosen(open_problem: Open) -> None:
+    for size in ((6, 9), (31, 17)):
+        model = open_problem(PROBLEMS["pooled_head"], size=size)
+        assert model.layers.find("conv").shape == (1, 6, *size)
+        assert model.class_count == 6

@@ -1,0 +1,120 @@
+"""Receptive fields by brute force: which pixels change which outputs, on random stacks of sliding operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from problems import make_model, node
+from sightline.graph.layers import infer_shapes
+from sightline.graph.receptive import receptive_fields
+
+SIDE = 19, 23  # height and width; odd, and large against most fields
+
+
+def random_stack(seed: int) -> onnx.ModelProto:
+    """Convolutions, poolings, a joined branch; strides, dilations, one-sided and automatic pads; positive weights."""
+    rng = np.random.default_rng(seed)
+    nodes, arrays, last = [], {}, "image"
+    for depth in range(int(rng.integers(2, 5))):
+        kind = rng.choice(["Conv", "MaxPool", "AveragePool", "branches"])
+        kernel = [int(k) for k in rng.integers(1, 4, 2)]
+        options: dict = {"kernel_shape": kernel, "strides": [int(s) for s in rng.integers(1, 3, 2)]}
+        padding = rng.choice(["pads", "SAME_UPPER", "SAME_LOWER", "VALID"])
+        if padding == "pads":
+            options["pads"] = [int(rng.integers(0, k)) for k in (*kernel, *kernel)]
+        else:
+            options["auto_pad"] = str(padding)
+            # ONNX Runtime takes no average whose automatic padding would be negative.
+            options["strides"] = [min(s, k) for s, k in zip(options["strides"], kernel, strict=True)]
+        if kind == "Conv":
+            if padding in ("pads", "VALID"):  # ONNX Runtime knows no automatic pads beside dilation
+                options["dilations"] = [int(d) for d in rng.integers(1, 3, 2)]
+            arrays[f"k{depth}"] = np.full((1, 1, *kernel), 0.25)
+            nodes.append(node("Conv", f"{last} k{depth}", f"v{depth}", **options))
+        elif kind == "branches":
+            wide, tall = np.full((1, 1, 1, 3), 0.3), np.full((1, 1, 5, 1), 0.2)
+            arrays |= {f"wide{depth}": wide, f"tall{depth}": tall, f"mix{depth}": np.full((1, 2, 1, 1), 0.5)}
+            nodes += [
+                node("Conv", f"{last} wide{depth}", f"a{depth}", kernel_shape=[1, 3], pads=[0, 1, 0, 1]),
+                node("Conv", f"{last} tall{depth}", f"b{depth}", kernel_shape=[5, 1], pads=[2, 0, 2, 0]),
+                node("Concat", f"a{depth} b{depth}", f"c{depth}", axis=1),
+                node("Conv", f"c{depth} mix{depth}", f"v{depth}", kernel_shape=[1, 1]),
+            ]
+        else:
+            nodes.append(node(str(kind), last, f"v{depth}", **options))
+        last = f"v{depth}"
+    return make_model(nodes, arrays, shape=[1, 1, *SIDE], outputs={last: [1, 1, None, None]})
+
+
+def seen(model: onnx.ModelProto) -> np.ndarray:
+    """(h, w, H, W) booleans: output position (y, x) changes when pixel (i, j) does.
+
+    Every pixel is raised above the rest of a flat image, far enough for a maximum and an average to notice.
+    """
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def run(image: np.ndarray) -> np.ndarray:
+        return session.run(None, {"image": image.astype(np.float32)})[0][0, 0]
+
+    flat = np.ones((1, 1, *SIDE))
+    before = run(flat)
+    found = np.zeros((*before.shape, *SIDE), bool)
+    for i in range(SIDE[0]):
+        for j in range(SIDE[1]):
+            changed = flat.copy()
+            changed[0, 0, i, j] = 1000
+            found[:, :, i, j] = run(changed) != before
+    return found
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_fields_are_the_bounds_of_what_changes(seed: int) -> None:
+    proto = random_stack(seed)
+    model = ir.serde.deserialize_model(proto)
+    shapes = infer_shapes(model, (1, 1, *SIDE))
+    name = proto.graph.output[0].name
+    field, changes = receptive_fields(model, shapes)[name], seen(proto)
+    assert changes.shape[:2] == shapes[name][2:]
+    rows, columns = np.arange(SIDE[0]), np.arange(SIDE[1])
+    for y in range(changes.shape[0]):
+        for x in range(changes.shape[1]):
+            top, left, height, width = field.window(y, x)
+            inside_rows = rows[(rows >= top) & (rows < top + height)]
+            inside_columns = columns[(columns >= left) & (columns < left + width)]
+            touched_rows, touched_columns = np.nonzero(changes[y, x])
+            assert set(touched_rows) <= set(inside_rows)
+            assert set(touched_columns) <= set(inside_columns)
+            # Where nothing is cut at the border, the field is no larger than what is seen, in either direction.
+            if len(inside_rows) == height and len(inside_columns) == width and len(touched_rows):
+                assert (touched_rows.min(), touched_rows.max()) == (top, top + height - 1)
+                assert (touched_columns.min(), touched_columns.max()) == (left, left + width - 1)
+
+
+@pytest.mark.parametrize(
+    ("operator", "options"),
+    [("GlobalAveragePool", {}), ("Flatten", {}), ("Softmax", {"axis": 3}), ("Concat", {"axis": 2})],
+)
+def test_what_sees_the_whole_image_has_no_window(operator: str, options: dict) -> None:
+    inputs = "relu relu" if operator == "Concat" else "relu"
+    nodes = [node("Relu", "image", "relu"), node(operator, inputs, "out", **options), node("Relu", "out", "last")]
+    proto = make_model(nodes, {}, shape=[1, 1, *SIDE], outputs={"last": [None] * (2 if operator == "Flatten" else 4)})
+    model = ir.serde.deserialize_model(proto)
+    fields = receptive_fields(model, infer_shapes(model, (1, 1, *SIDE)))
+    assert fields["relu"].size == (1, 1)
+    assert "out" not in fields
+    assert "last" not in fields
+
+
+def test_branches_at_different_speeds_have_no_window() -> None:
+    """A broadcast sum of a map and its strided reading mixes positions that move apart."""
+    nodes = [
+        node("MaxPool", "image", "slow", kernel_shape=[1, SIDE[1]], strides=[1, 2]),  # one column
+        node("Add", "image slow", "sum"),
+    ]
+    proto = make_model(nodes, {}, shape=[1, 1, *SIDE], outputs={"sum": [None] * 4})
+    model = ir.serde.deserialize_model(proto)
+    assert "sum" not in receptive_fields(model, infer_shapes(model, (1, 1, *SIDE)))
