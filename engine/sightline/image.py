@@ -204,7 +204,7 @@ def encode_png(pixels: ByteArray) -> bytes:
 
 def encode_webp(pixels: ByteArray, *, quality: int = 88, lossless: bool = False) -> bytes:
     """A WebP of (H, W, 3) sRGB, (H, W, 4) with opacity or (H, W) grey; lossy, a tenth of a PNG for photographs."""
-    return _encode(pixels, "WEBP", quality=quality, lossless=lossless, method=4)
+    return _encode(pixels, "WEBP", quality=quality, lossless=lossless, method=2)  # 4 takes twice as long for 3 %
 
 
 def _encode(pixels: ByteArray, kind: str, **options: int) -> bytes:
