@@ -163,7 +163,7 @@ class Preprocess:
         """
         try:
             return cls.from_fields(json.loads(text))
-        except (json.JSONDecodeError, TypeError, ValueError) as reason:
+        except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as reason:
             raise UsageError(f"The model's metadata {METADATA_KEY!r} cannot be read: {reason}") from None
 
     @classmethod
