@@ -23,7 +23,8 @@ from sightline.demo.textures import Colour, between, direction, palette, weave
 from sightline.types import ByteArray, IntArray, Window
 
 SIZE = 96  # pixels, both sides
-AREA = (0.07, 0.28)  # share of the image that the object covers, before a long shape is shrunk to fit
+AREA = (0.07, 0.28)  # share of the image that the object covers, before it is shrunk to fit its place
+NEAREST = 24.0  # pixels from the border to the nearest centre
 MARGIN = 2.0  # pixels between the object's circumscribed circle and the border
 CENTRES: Field = np.arange(SIZE, dtype=np.float32) + np.float32(0.5)  # of pixels
 
@@ -113,12 +114,16 @@ def blob(x: Field, y: Field, dice: np.random.Generator) -> Field:
 
 
 def place(shape: Distance, dice: np.random.Generator) -> tuple[Window, Field]:
-    """Size, angle and place of the object: the window it touches and the distance to its outline there, in pixels."""
+    """Place, size and angle of the object: the window it touches and the distance to its outline there, in pixels.
+
+    The place comes first, so that it cannot tell a slender class from a stout one; what does not fit there is shrunk.
+    """
     area, reach = measure(shape)
+    centre_x, centre_y = between(dice, NEAREST, SIZE - NEAREST), between(dice, NEAREST, SIZE - NEAREST)
+    room = min(centre_x, centre_y, SIZE - centre_x, SIZE - centre_y) - MARGIN
     scale = math.sqrt(between(dice, *AREA) * SIZE * SIZE / area)  # pixels per shape unit
-    scale = min(scale, (SIZE / 2 - MARGIN) / reach)
+    scale = min(scale, room / reach)
     radius = scale * reach + MARGIN
-    centre_x, centre_y = between(dice, radius, SIZE - radius), between(dice, radius, SIZE - radius)
     cosine, sine = (part / scale for part in direction(dice))
     left, top = max(0, math.floor(centre_x - radius)), max(0, math.floor(centre_y - radius))
     right, bottom = min(SIZE, math.ceil(centre_x + radius)), min(SIZE, math.ceil(centre_y + radius))

@@ -108,10 +108,9 @@ def gear(x: Field, y: Field) -> Field:
     return np.maximum(body, -circle(x, y, radius=0.34))
 
 
-def bolt(x: Field, y: Field) -> Field:
-    """A lightning flash: two wedges joined by their wide ends."""
-    half = [(0.3, 1.0), (-0.62, -0.18), (-0.1, -0.18)]
-    return polygon(x, y, half + [(-across, -along) for across, along in half])
+def leaf(x: Field, y: Field) -> Field:
+    """What two circles share, pointed at both ends."""
+    return np.maximum(circle(x, y, (-0.75, 0.0), 1.25), circle(x, y, (0.75, 0.0), 1.25))
 
 
 def flower(x: Field, y: Field) -> Field:
@@ -123,7 +122,7 @@ def flower(x: Field, y: Field) -> Field:
 
 
 SHAPES: tuple[Distance, ...] = (
-    disc, ring, triangle, square, star, cross, crescent, heart, arrow, gear, bolt, flower,
+    disc, ring, triangle, square, star, cross, crescent, heart, arrow, gear, leaf, flower,
 )  # fmt: skip
 LABELS: tuple[str, ...] = tuple(shape.__name__ for shape in SHAPES)
 
