@@ -34,6 +34,18 @@ def constant_array(value: ir.Value | None) -> NDArray[Any] | None:
     return None
 
 
+def constant_origin(value: ir.Value) -> ir.Value | None:
+    """The value that stores a constant: the initializer or Constant output behind identities and dequantisation."""
+    if value.const_value is not None:
+        return value
+    node = value.producer()
+    if node is None or node.op_type not in ("Constant", "Identity", "DequantizeLinear"):
+        return None
+    if node.op_type == "Constant":
+        return value
+    return constant_origin(node.inputs[0]) if node.inputs[0] is not None else None
+
+
 def _dequantised(node: ir.Node) -> NDArray[np.float32] | None:
     parts = [constant_array(value) for value in node.inputs if value is not None]
     if any(part is None for part in parts):

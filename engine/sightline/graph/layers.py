@@ -7,11 +7,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from sightline.errors import UnknownName, UsageError
+from sightline.graph.constants import constant_array, constant_origin
 from sightline.graph.receptive import ReceptiveField, receptive_fields
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -123,7 +127,8 @@ class LayerTable:
         return nodes
 
     def _layer(self, node: ir.Node, owned: set[str]) -> Layer:
-        weights = [v for v in node.inputs if v is not None and v.is_initializer() and str(v.name) not in owned]
+        stored = [origin for v in node.inputs if v is not None and (origin := constant_origin(v)) is not None]
+        weights = [v for v in dict.fromkeys(stored) if str(v.name) not in owned and _is_weight(v)]
         owned.update(str(v.name) for v in weights)
         name = str(node.outputs[0].name)
         return Layer(
@@ -131,17 +136,21 @@ class LayerTable:
             operator=node.op_type,
             module=module_path(node),
             shape=self.shapes.get(name, ()),
-            parameters=sum(math.prod(self.shapes.get(str(v.name), (0,))) for v in weights if _is_weight(v)),
+            parameters=sum(_array(v).size for v in weights),
             macs=multiply_accumulates(node, self.shapes) // self._batch,
             field=self._fields.get(name),
         )
 
 
 def _is_weight(value: ir.Value) -> bool:
-    kind = value.const_value.dtype if value.const_value is not None else None
-    return kind in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16) or (
-        kind in (ir.DataType.INT8, ir.DataType.UINT8)
-    )
+    """Floats and 8-bit codes with at least one axis; bounds, shapes and axes are settings, not weights."""
+    array = _array(value)
+    return array.ndim > 0 and array.dtype.name in ("float32", "float16", "float64", "bfloat16", "int8", "uint8")
+
+
+def _array(value: ir.Value) -> NDArray[Any]:
+    array = constant_array(value)
+    return np.zeros(()) if array is None else array
 
 
 def multiply_accumulates(node: ir.Node, shapes: Shapes) -> int:
