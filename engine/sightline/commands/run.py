@@ -89,6 +89,7 @@ class _Job:
             model.check_target(target)
         self.plan: Plan | None = None
         self.inputs = Inputs(())
+        self.page: Path | None = None  # of the report, once it is written
 
     def over_images(self, plan: Plan, images: tuple[str, ...]) -> JobSummary:
         """Run over every image, shard by shard."""
@@ -98,6 +99,7 @@ class _Job:
         found = inputs_from(images)
         self.inputs = Inputs(found.entries[: self.options.limit])
         self.plan = self._settled(plan)
+        self.plan.run(target=self.target)  # on no images: a wrong layer or parameter is told before OUT is made
         header = self._header(preprocess.sha256)
         wanted = self.options.report_images if self.options.report else 0
         with ProgressLine(registry.method_name(self.method)) as progress:
@@ -110,7 +112,10 @@ class _Job:
         """Run once, for a method that looks at the model alone."""
         self.plan = plan
         header = replace(self._header(""), rows="model")
-        return run_once(self.out, header, lambda: self._drawn(plan.run()), resume=self.options.resume)
+        first = plan.run() if stored_header(self.out) is None else None  # before OUT is made, as above
+        return run_once(
+            self.out, header, lambda: self._drawn(first or plan.run()), resume=self.options.resume
+        )  # fmt: skip
 
     def write_report(self, summary: JobSummary) -> None:
         """One page of the first images; those that an earlier run explained are explained again for it."""
@@ -123,11 +128,11 @@ class _Job:
         result = joined(kept or (self.plan.run(),))
         photos = result.photos[: self.options.report_images]
         predictions = self._predictions(photos) if photos and not isinstance(result, Predictions) else None
-        page = report(
+        self.page = self.out / "report.html"
+        report(
             photos, [result], model=self.model.facts, predictions=predictions, labels=self.model.labels,
             limit=self.options.report_images,
-        )  # fmt: skip
-        page.save(self.out / "report.html")
+        ).save(self.page)  # fmt: skip
 
     def tell(self, summary: JobSummary) -> None:
         """Say what was done: one JSON object on stdout, or a few lines."""
@@ -138,8 +143,8 @@ class _Job:
         if summary.skipped:
             rows += f", {summary.skipped} inputs were finished before"
         print(f"{self.out}: {rows}.")
-        if self.options.report:
-            print(f"Report: {self.out / 'report.html'}")
+        if self.page is not None:
+            print(f"Report: {self.page}")
         for one in summary.set_aside:
             print(f"Set aside: {one.id}: {one.reason}", file=sys.stderr)
         if summary.stopped:
@@ -204,7 +209,7 @@ class _Job:
             "method": {"name": registry.method_name(self.method), **registry.parameters(self.method)},
             "target": repr(self.target) if registry.declaration(self.method).takes_target else None,
             "plan": str(self.plan),
-            "report": str(self.out / "report.html") if self.options.report else None,
+            "report": None if self.page is None else str(self.page),
             "finished": not summary.stopped,
             "done": summary.done,
             "skipped": summary.skipped,
