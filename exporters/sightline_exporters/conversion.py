@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 import onnx
@@ -82,7 +85,7 @@ def _through_torchscript(
     module: torch.nn.Module, example: torch.Tensor, opset: int, outputs: Sequence[str]
 ) -> ir.Model:
     file = io.BytesIO()
-    with warnings.catch_warnings():
+    with _standard_output_shut(), warnings.catch_warnings():
         # The caller chose this exporter by name: that it is the older one is no news.
         warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
@@ -99,6 +102,23 @@ def _through_torchscript(
             opset_version=opset,
         )
     return ir.serde.deserialize_model(onnx.load_model_from_string(file.getvalue()))
+
+
+@contextlib.contextmanager
+def _standard_output_shut() -> Generator[None]:
+    """Drop what C++ writes to descriptor 1: on failure this exporter prints its whole graph there, unasked.
+
+    The error that it raises says the same in words, and standard output may belong to a program that parses it.
+    """
+    sys.stdout.flush()
+    kept, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(sink)
 
 
 def _first_lines(reason: Exception) -> str:

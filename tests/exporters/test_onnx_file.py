@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+
 from sightline_exporters import export
 from sightline_exporters.errors import BadRequest, ConversionFailed, ParityFailed
 
@@ -270,3 +271,11 @@ def test_a_refusing_exporter_names_the_other(tmp_path: Path) -> None:
 def test_importing_the_package_imports_no_torch() -> None:
     program = "import sightline_exporters, sys; assert not {'torch', 'sightline', 'onnx'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_refused_export_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The TorchScript exporter would print the graph it began; standard output belongs to the caller."""
+    with pytest.raises(ConversionFailed, match="adaptive_avg_pool2d"):
+        export(torch.nn.AdaptiveAvgPool2d(7), tmp_path / "pool.onnx", size=9, exporter="torchscript")
+    print("afterwards it is open again")
+    assert capfd.readouterr().out == "afterwards it is open again\n"

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
+
 from sightline_exporters import export
 from sightline_exporters.errors import BadRequest, BadWeights, MissingExtra, MissingWeights, UnknownSource
 

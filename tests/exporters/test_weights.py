@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+
 from sightline_exporters.errors import BadRequest, BadWeights, MissingWeights
 from sightline_exporters.weights import cache_folder, fetch, fit, read_weights
 
