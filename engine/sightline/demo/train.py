@@ -25,7 +25,7 @@ from sightline.demo.shapes import LABELS
 from sightline_exporters import export
 
 TRAINING_SEED, WATCH_SEED, FINAL_SEED = 1, 2, 3  # of the scenes: what is learnt from is never measured on
-FINAL_COUNT = 5000
+WATCHED, FINAL_COUNT = 1200, 5000  # scenes
 MEAN, STD = (0.46, 0.46, 0.46), (0.25, 0.25, 0.25)  # of the scenes, in 0 to 1
 BATCH = 64
 ROUND = 60  # steps between two deliveries of fresh scenes
@@ -143,7 +143,7 @@ def train(steps: int, seed: int, log: Log) -> ShapeNet:
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     rounds = math.ceil(steps / ROUND)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=rounds * ROUND)
-    watched = batch(WATCH_SEED, range(1200))
+    watched = batch(WATCH_SEED, range(WATCHED))
     began, worked = time.perf_counter(), time.process_time()
     log.write("  step   images    loss  accuracy  seconds  processor seconds")
     for number, scenes in enumerate(deliveries(rounds), start=1):
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log = Log(file)
         log.write(f"command: python -m sightline.demo.train --seed {choice.seed} --steps {choice.steps}")
         log.write(f"torch {torch.__version__.split('+')[0]}, threads: {choice.threads}")
-        log.write(f"scenes: learnt from seed {TRAINING_SEED}, watched on 1,200 of seed {WATCH_SEED}\n")
+        log.write(f"scenes: learnt from seed {TRAINING_SEED}, watched on {WATCHED:,} of seed {WATCH_SEED}\n")
         network = train(choice.steps, choice.seed, log)
         log.write(f"\nweights: {sum(weight.numel() for weight in network.parameters()):,}")
         final = batch(FINAL_SEED, range(FINAL_COUNT))
