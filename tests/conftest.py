@@ -59,13 +59,6 @@ def photos(squeezenet_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_model() -> Iterator[Model]:
-    """The small trained network that ships with the package."""
-    with load("demo") as model:
-        yield model
-
-
-@pytest.fixture(scope="session")
 def noise_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five small noise pictures of different sizes."""
     folder = tmp_path_factory.mktemp("noise")

@@ -95,7 +95,7 @@ def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> An
 def _translated(reason: Exception, what: str) -> Exception:
     """BadModel for what ONNX Runtime says of the graph; anything else as it is."""
     spoken = type(reason).__module__.startswith("onnxruntime")
-    return BadModel(f"{what}: {str(reason).strip()}") if spoken else reason
+    return BadModel(f"{what}: {str(reason).strip().rstrip('.')}.") if spoken else reason
 
 
 def _provider_options(settings: Settings) -> dict[str, str]:
