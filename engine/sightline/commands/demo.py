@@ -55,7 +55,9 @@ def demo(
                 truths[entry.name] = str(agreement(result.values, scenes.masks))
         truths |= _controls(scenes)
         facts = {**model.facts, "data": f"{images} scenes drawn from seed {seed}, never seen in training"}
-        page = report(photos, _predictions_first(results), model=facts, labels=model.labels)
+        page = report(
+            photos, _for_the_page(results), title="What the demo network sees", model=facts, labels=model.labels
+        )
         path = page.save(out / "report.html")
     seconds = time.perf_counter() - start
     if json:
@@ -77,6 +79,9 @@ def _controls(scenes: Scenes) -> dict[str, str]:
     }
 
 
-def _predictions_first(results: list[Result]) -> list[Result]:
-    """The page tells first what the network says, then why."""
-    return sorted(results, key=lambda result: type(result).__name__ != "Predictions")
+def _for_the_page(results: list[Result]) -> list[Result]:
+    """First what the network says, then which pixels decide, then what its layers hold."""
+    order = ("Predictions", "Heatmaps")
+    names = [type(result).__name__ for result in results]
+    ranks = [order.index(name) if name in order else len(order) for name in names]
+    return [results[place] for place in sorted(range(len(results)), key=ranks.__getitem__)]
