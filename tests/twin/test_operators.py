@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
+import torch
 from onnx import helper, numpy_helper
 
+from sightline.twin import Twin
 from twin.graphs import assert_agree, by_twin, one_node
 
 INT = np.int64
@@ -326,8 +329,8 @@ def test_response_normalisation_of_even_sizes(size: int) -> None:
     np.testing.assert_allclose(by_twin(model, {"x": x})["y0"], expected, rtol=2e-6)
 
 
-def test_shape_arithmetic_follows_the_batch() -> None:
-    """A view of the form that exporters write: Shape, Gather, Unsqueeze, Concat, Reshape."""
+def view() -> onnx.ModelProto:
+    """A view of the form that exporters write: Shape, Gather, Unsqueeze, Concat, Reshape; then x / batch."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("Gather", ["shape", "zero"], ["batch"], axis=0),
@@ -345,7 +348,21 @@ def test_shape_arithmetic_follows_the_batch() -> None:
         [helper.make_tensor_value_info("y", 1, ["N", 12])],
         held,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7)
+
+
+def test_shape_arithmetic_follows_the_batch() -> None:
+    model = view()
     for batch in (1, 2, 5):
         x = normal(batch, batch, 3, 4)
         np.testing.assert_allclose(by_twin(model, {"x": x})["y"], x.reshape(batch, 12) / batch, rtol=1e-6)
+
+
+def test_shape_arithmetic_stays_on_the_cpu() -> None:
+    """On torch's device without data nothing but shapes can be read: those of the graph are known all the same."""
+    twin = Twin(ir.serde.deserialize_model(view())).to("meta")
+    found = twin.run({"x": torch.zeros(5, 3, 4, device="meta")}, ["shape", "target", "flat", "y"])
+    assert found["shape"].tolist() == [5, 3, 4]
+    assert found["target"].tolist() == [5, -1]
+    assert found["y"].device.type == "meta"
+    assert found["y"].shape == (5, 12)

@@ -44,6 +44,7 @@ def _unknown(node: Node) -> str:
 def _deferred(build: Build, node: Node, strays: Collection[int]) -> Kernel:
     def kernel(*operands: Tensor | None) -> Tensor | tuple[Tensor | None, ...]:
         known = _Watched((index, operand) for index, operand in enumerate(operands) if operand is not None)
+        known.update(node.known)  # constants are read on the CPU, not from the device
         built = build(replace(node, known=known))
         return _gathering(built, [index for index in strays if index not in known.read])(*operands)
 

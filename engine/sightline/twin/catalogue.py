@@ -43,7 +43,10 @@ def direct(*names: str, since: int = 1, until: int = OPSETS[-1], domain: str = "
 
 def lookup(domain: str, name: str, version: int) -> Build | None:
     """The function for an operator of an operator set, None where there is none."""
-    for entry in _catalogue().get((_plain(domain), name), ()):
+    own = _plain(domain)
+    if not own and version not in OPSETS:
+        return None
+    for entry in _catalogue().get((own, name), ()):
         if entry.since <= version <= entry.until:
             return entry.build
     return None

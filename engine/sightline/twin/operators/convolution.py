@@ -52,7 +52,7 @@ def conv_transpose(node: Node) -> Kernel:
         else:
             totals = [max(f - n * s, 0) for f, n, s in zip(full, x.shape[2:], strides, strict=True)]
         if wanted or automatic.startswith("SAME"):
-            odd = 0 if automatic == "SAME_UPPER" else 1  # the element that cannot be shared is cut at the end, or here
+            odd = 0 if automatic == "SAME_UPPER" else 1  # where the element that cannot be shared is cut
             begin = [(total + odd) // 2 if total > 0 else 0 for total in totals]
             cut = [*begin, *(total - part for total, part in zip(totals, begin, strict=True))]
         else:
