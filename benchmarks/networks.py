@@ -1,0 +1,88 @@
+"""The networks that the benchmarks run: each once in torch, once as the ONNX file of the same weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import torchvision
+
+from sightline.model import Model, load
+from sightline.types import Batch
+from sightline_exporters import export
+
+MODELS = Path(__file__).parents[2] / "shared" / "models"
+SIDE = 224  # pixels
+
+
+@dataclass(frozen=True)
+class Network:
+    """One set of weights for both sides.
+
+    Attributes:
+        title: for the table.
+        module: as torchvision ships it, in evaluation mode, its parameters not differentiated.
+        model: ours.
+    """
+
+    title: str
+    module: torch.nn.Module
+    model: Model
+
+    def images(self, count: int, seed: int = 0) -> Batch:
+        """Standard normal noise (count, 3, 224, 224)."""
+        noise = np.random.default_rng(seed).standard_normal((count, 3, SIDE, SIDE), dtype=np.float32)
+        return Batch.of(noise)
+
+    def highest(self, images: Batch) -> tuple[int, ...]:
+        """(B,) class that torch ranks first, so that every subject explains the same."""
+        with torch.inference_mode():
+            return tuple(int(index) for index in self.module(torch.from_numpy(images.tensor)).argmax(1))
+
+    def hookable(self) -> torch.nn.Module:
+        """A copy whose ReLUs do not work in place, as Captum's hooks on them require."""
+        module = copy.deepcopy(self.module)
+        for part in module.modules():
+            if isinstance(part, torch.nn.ReLU):
+                part.inplace = False
+        return module
+
+
+def squeezenet(folder: Path, threads: int) -> Network:
+    """SqueezeNet 1.0, trained where the weights lie beside the checkout."""
+    path, weights = MODELS / "squeezenet1_0.onnx", MODELS / "squeezenet1_0.safetensors"
+    if not (path.is_file() and weights.is_file()):
+        return _random("SqueezeNet 1.0", torchvision.models.squeezenet1_0, folder, threads)
+    module = torchvision.models.squeezenet1_0(weights=None)
+    module.load_state_dict(safetensors.torch.load_file(weights))
+    return _network("SqueezeNet 1.0", module, path, threads)
+
+
+def mobilenet_v2(folder: Path, threads: int) -> Network:
+    """MobileNetV2 of random weights."""
+    return _random("MobileNetV2", torchvision.models.mobilenet_v2, folder, threads)
+
+
+def _random(title: str, make: Any, folder: Path, threads: int) -> Network:
+    torch.manual_seed(0)
+    module = make(weights=None)
+    with torch.no_grad():
+        # Statistics of a batch of noise: with those of a fresh module the deeper activations shrink to denormals.
+        module.train()(torch.randn(4, 3, SIDE, SIDE))
+    path = folder / "network.onnx"
+    export(module.eval(), path, example=torch.randn(2, 3, SIDE, SIDE))
+    return _network(f"{title} (random weights)", module, path, threads)
+
+
+def _network(title: str, module: torch.nn.Module, path: Path, threads: int) -> Network:
+    torch.set_num_threads(threads)
+    return Network(title, module.eval().requires_grad_(False), load(path, preset="imagenet"))
+
+
+MAKERS: Mapping[str, Callable[[Path, int], Network]] = {"squeezenet": squeezenet, "mobilenet_v2": mobilenet_v2}
