@@ -16,7 +16,7 @@ check: .venv/.develops
 	$(BIN)/pyright
 
 bench: .venv/.develops
-	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-enable --benchmark-disable-gc -q -s
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -o pythonpath=benchmarks --benchmark-enable -q -s
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .benchmarks .hypothesis demo-report
