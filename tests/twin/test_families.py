@@ -1,8 +1,8 @@
 """The twin of every family of published CNN classifiers, through both exporters, against ONNX Runtime and the module.
 
 Gradients are compared in float64 and on networks whose normalisations fold without rounding. A ReLU's gradient jumps
-at zero, so that one activation rounded to the other side, of which a deep random network has a few, moves the gradient
-by percents and says nothing about the twin. With scales that are powers of two and offsets on a binary grid the folded
+at zero: one activation rounded to the other side, of which a deep random network has a few, moves the gradient by
+percents and says nothing about the twin. With scales that are powers of two and offsets on a binary grid, the folded
 float32 weights are exactly those of the module, and any difference left is an error.
 """
 
@@ -37,7 +37,6 @@ FAMILIES = {  # smallest member: side of the input in pixels, as small as its po
     "regnet_x_400mf": 32,
     "regnet_y_400mf": 33,
     "resnet18": 65,
-    "resnet50": 32,
     "resnext50_32x4d": 32,
     "shufflenet_v2_x0_5": 33,
     "squeezenet1_0": 49,
