@@ -39,7 +39,7 @@ def test_occlusion(network: Network, race: Any, pytestconfig: pytest.Config) -> 
     found = ours().values  # (1, H, W)
     for run in peers.values():
         expected = run().numpy()[:, 0]  # (1, H, W): the same in every channel
-        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+        assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
     windows = method.forward_passes(SIDE, SIDE) - 1
     race(
         ours,
