@@ -13,7 +13,7 @@ import pytest
 
 from problems import PROBLEMS, make_model, node
 from sightline.errors import UnknownName, UsageError
-from sightline.graph.layers import infer_shapes, module_path, spatial_layer
+from sightline.graph.layers import LayerTable, infer_shapes, module_path, spatial_layer
 from sightline.model import Model, load
 
 Open = Callable[..., Model]
@@ -135,3 +135,14 @@ def test_free_sizes_are_inferred_at_the_size_that_was_chosen(open_problem: Open)
         model = open_problem(PROBLEMS["pooled_head"], size=size)
         assert model.layers.find("conv").shape == (1, 6, *size)
         assert model.class_count == 6
+
+
+def test_a_merged_module_is_known_by_its_weight() -> None:
+    proto = make_model(
+        [node("Conv", "image stem.conv.weight", "y", name="norm")],
+        {"stem.conv.weight": np.ones((2, 3, 1, 1))},
+        shape=("N", 3, 4, 4),
+        outputs={"y": ("N", 2, 4, 4)},
+    )
+    model = ir.serde.deserialize_model(proto)
+    assert LayerTable(model, infer_shapes(model, (1, 3, 4, 4))).resolve("stem.conv") == "y"

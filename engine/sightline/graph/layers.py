@@ -62,7 +62,11 @@ class LayerTable:
 
     @cached_property
     def aliases(self) -> Mapping[str, str]:
-        """Value name by node name, module path or enclosing module path; a module means what it puts out last."""
+        """Value name by node name, module path or enclosing module path; a module means what it puts out last.
+
+        A module whose node was merged with the next one (a convolution with its normalisation) is still known by the
+        name of its weight, ``conv1.weight``.
+        """
         found: dict[str, str] = {}
         for node in self._image_nodes():
             value = str(node.outputs[0].name)
@@ -72,6 +76,11 @@ class LayerTable:
                 found[".".join(parts[:end])] = value
             if node.name:
                 found[node.name] = value
+        for node in self._image_nodes():
+            for weight in node.inputs[1:]:
+                owner = str(weight.name).removesuffix(".weight") if weight is not None else ""
+                if weight is not None and owner and owner != weight.name:
+                    found.setdefault(owner, str(node.outputs[0].name))
         for layer in self.layers:
             found.pop(layer.name, None)
         return found
