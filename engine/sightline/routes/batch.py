@@ -33,16 +33,19 @@ def measured_batch(trial: Callable[[], Callable[[int], object]], largest: int, b
     Args:
         trial: makes the run to be timed; it takes the batch size.
         largest: never tried beyond.
-        budget: seconds after which no further round begins; a batch that takes a quarter of it is the last tried.
+        budget: seconds after which no further round begins. The last batch tried is one that takes a quarter of it,
+            or the second doubling that brought nothing.
     """
     run = trial()
     run(1)  # allocations and code paths of the first run are not the batch's
     start = time.perf_counter()
     shortest: dict[int, float] = {}
-    batch = 1
+    batch, best = 1, 1
     while batch <= largest:
-        shortest[batch] = _seconds(run, batch)
-        if shortest[batch] > budget / 4:
+        shortest[batch] = min(_seconds(run, batch) for _ in range(2))
+        if batch / shortest[batch] > GAIN * best / shortest[best]:
+            best = batch
+        if batch >= 4 * best or shortest[batch] > budget / 4:
             break
         batch *= 2
     while len(shortest) > 1 and time.perf_counter() - start < budget:
