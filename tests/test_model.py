@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -14,12 +15,12 @@ from PIL import Image
 
 import bad_models as bad
 from problems import PROBLEMS, convolutional, linear, make_model, node
-from sightline.errors import BadModel, MissingPreprocess, SightlineError, UnknownName, UsageError
-from sightline.methods.forward.predict import Predict
+from sightline.errors import BadModel, MissingPreprocess, NoRoute, SightlineError, UnknownName, UsageError
+from sightline.methods.forward.predict import Predict, Predictions
 from sightline.methods.gradient.saliency import Saliency
 from sightline.model import Model, load
 from sightline.preprocess import Preprocess
-from sightline.target import logit, probability, unit
+from sightline.target import Target, logit, probability, unit
 from sightline.types import Batch
 
 Open = Callable[..., Model]
@@ -280,9 +281,9 @@ def test_the_head_before_the_last_activation(open_problem: Open, name: str, logi
     ("content", "suffix", "expected"),
     [
         ('["a", "b"]', ".json", ("a", "b")),
-        ('{"10": "k", "2": "c", "0": "a"}', ".json", ("a", "c", "k")),
+        ('{"2": "c", "0": "a", "1": "b"}', ".json", ("a", "b", "c")),
         ('{"0": ["n01", "tench"], "1": ["n02", "goldfish"]}', ".json", ("tench", "goldfish")),
-        ("a\n\n  b \n", ".txt", ("a", "b")),
+        ("a\n\n  b \n", ".txt", ("a", "", "b")),  # an empty line is a class without a name
     ],
 )
 def test_labels_from_files(tmp_path: Path, content: str, suffix: str, expected: tuple[str, ...]) -> None:
@@ -290,6 +291,44 @@ def test_labels_from_files(tmp_path: Path, content: str, suffix: str, expected: 
     path.write_text(content)
     model = linear(classes=len(expected)).save(tmp_path)
     assert load(model, labels=path).labels == expected
+
+
+@pytest.mark.parametrize("content", ['{"10": "k", "0": "a"}', '"abc"', "7"], ids=["gaps", "text", "number"])
+def test_label_files_that_name_no_classes_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match="Pass a JSON list"):
+        load(linear().save(tmp_path), labels=path)
+
+
+def test_integer_inputs_take_plain_pixels_only(tmp_path: Path) -> None:
+    proto = make_model(
+        [node("Cast", "image", "floats", to=1), node("GlobalAveragePool", "floats", "logits")],
+        {},
+        shape=("N", 3, 4, 4),
+        outputs={"logits": ("N", 3, 1, 1)},
+    )
+    proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    path = tmp_path / "integers.onnx"
+    onnx.save(proto, path)
+    with pytest.raises(UsageError, match="raw"):
+        load(path, preset="imagenet")
+    model = load(path, preset="raw")
+    pixels = np.arange(48, dtype=np.float32).reshape(1, 3, 4, 4)
+    found = cast(Predictions, model.explain(Batch.of(pixels), Predict(), threads=2))
+    np.testing.assert_allclose(found.logits[0], pixels.mean(axis=(0, 2, 3)))
+    with pytest.raises(NoRoute, match="integers have no gradient"):
+        model.plan(Saliency())
+
+
+def test_one_score_alone_is_a_sigmoid(tmp_path: Path) -> None:
+    model = linear(classes=1).save(tmp_path)
+    assert load(model).activation == "sigmoid"
+
+
+def test_a_label_of_two_classes_is_refused() -> None:
+    with pytest.raises(UsageError, match="0 and 2"):
+        Target.parse("crane", ("crane", "disc", "Crane"))
 
 
 def test_a_model_can_be_closed_and_used_again(open_problem: Open) -> None:

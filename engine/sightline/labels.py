@@ -46,14 +46,20 @@ def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | 
             f"Labels cannot be read from {path}: {reason}. Pass a JSON list or one label a line."
         ) from None
     if path.suffix.lower() != ".json":
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
+        return tuple(line.strip() for line in text.rstrip().splitlines())  # an empty line is a class without a name
     try:
         content = json.loads(text)
     except json.JSONDecodeError as reason:
         raise UsageError(f"{path} is not JSON ({reason}). Pass a JSON list of labels.") from None
     if isinstance(content, dict):
         entries = cast("dict[str, Any]", content)
-        content = [entries[key] for key in sorted(entries, key=lambda key: int(key) if key.isdigit() else 0)]
+        if set(entries) != {str(index) for index in range(len(entries))}:
+            raise UsageError(
+                f"{path} must name every class from 0 to {len(entries) - 1} once. Pass a JSON list of labels."
+            )
+        content = [entries[str(index)] for index in range(len(entries))]
+    if not isinstance(content, list):
+        raise UsageError(f"{path} holds no list. Pass a JSON list of labels.")
     names = [entry[-1] if isinstance(entry, list) else entry for entry in cast("list[Any]", content)]
     if not all(isinstance(name, str) for name in names):
         raise UsageError(f"{path} holds something else than names. Pass a JSON list of labels.")

@@ -49,6 +49,8 @@ class Model:
         self.logits_name: str
         self.activation: Activation
         self.logits_name, self.activation = score_head(graph.model, self.output)
+        if self.logits_name == self.output and math.prod(self._static_output() or (0,)) == 1:
+            self.activation = "sigmoid"  # one score alone: softmax would call every image certain
         self.labels = self._checked_labels(labels)
         self._opened: dict[tuple[str, Settings], Oracle] = {}
 
@@ -74,6 +76,9 @@ class Model:
     @preprocess.setter
     def preprocess(self, chosen: Preprocess) -> None:
         self._preprocess = _fit(chosen, self.input, self._size)
+        self.close()  # what follows depends on the input's size
+        for name in ("input_size", "layers", "class_count"):
+            self.__dict__.pop(name, None)
 
     @property
     def has_preprocess(self) -> bool:
@@ -107,6 +112,10 @@ class Model:
             UsageError: the output is no vector of class scores.
         """
         shape = self.layers.shapes.get(self.logits_name) or (1, *self._static_output())
+        if len(shape) < 2:  # inference cannot tell: see what comes out
+            oracle = route("ort").open(self, Settings())
+            shape = oracle.read(oracle.noise(1), (self.logits_name,))[self.logits_name].shape
+            oracle.close()
         sizes = [n for n in shape[1:] if n != 1]
         if len(shape) < 2 or len(sizes) > 1:
             raise UsageError(
@@ -233,13 +242,20 @@ class Model:
         return tensor, replace(photo, view=view)
 
     def _checked_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
-        chosen = tuple(labels) if labels is not None else recorded_labels(self.metadata, self.path)
+        recorded = (
+            () if labels is not None or not self._is_first_output() else recorded_labels(self.metadata, self.path)
+        )
+        chosen = tuple(labels) if labels is not None else recorded
         shape = self._static_output()
         if chosen and shape and math.prod(shape) != len(chosen):
             raise UsageError(
                 f"{len(chosen)} labels do not fit {self.path.name}, which has {math.prod(shape)} classes."
             )
         return chosen
+
+    def _is_first_output(self) -> bool:
+        """Labels that a file records speak of its first output."""
+        return self.graph.graph.outputs[0].name == self.output
 
     def _static_output(self) -> tuple[int, ...]:
         value = next(v for v in self.graph.graph.outputs if v.name == self.output)
@@ -326,6 +342,12 @@ def _fit(chosen: Preprocess | None, port: Port, size: tuple[int, int] | None) ->
             f"The graph takes {port.channels} channel{'s' if port.channels > 1 else ''}, the preprocessing gives "
             f"{channels} ({chosen.channels}). Choose with --channel-order {'L' if port.channels == 1 else 'RGB'} "
             "and as many numbers in --mean and --std."
+        )
+    plain = chosen.scale == 1 and not any(chosen.mean) and all(part == 1 for part in chosen.std)
+    if port.takes_integers and not plain:
+        raise UsageError(
+            f"The graph takes {port.dtype} pixels and normalises them itself; the preprocessing ({chosen}) would "
+            "give numbers that are no pixels. Use --preset raw, or --scale 1 without --mean and --std."
         )
     wanted = port.size or size
     return chosen.fitted(*wanted) if wanted is not None else chosen

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +60,12 @@ class Preprocess:
             raise UsageError(
                 f"mean {self.mean}, std {self.std} and scale {self.scale} must be finite, std and scale not 0."
             )
+        if not self.antialias and self.interpolation not in ("bilinear", "nearest"):
+            raise UsageError(f"Without antialiasing there is bilinear and nearest, not {self.interpolation}.")
         for name in ("resize", "crop"):
             size = getattr(self, name)
+            if isinstance(size, tuple) and len(cast("tuple[int, ...]", size)) != 2:
+                raise UsageError(f"{name} {size} must be (height, width).")
             if size is not None and min(np.atleast_1d(size)) < 1:
                 raise UsageError(f"{name} {size} must be at least 1 pixel.")
 

@@ -123,6 +123,9 @@ class Target:
         if re.fullmatch(r"-?[0-9]+", text):
             return logit(int(text))
         matches = [index for index, label in enumerate(labels) if label.casefold() == text.casefold()]
+        if len(matches) > 1:
+            several = " and ".join(map(str, matches))
+            raise UsageError(f"Label {text!r} names classes {several}: say which by its index.")
         if matches:
             return logit(matches[0])
         if _CALL.search(text):
@@ -352,6 +355,19 @@ def needs_classes(target: Target) -> bool:
             return needs_classes(part)
         case _:
             return True
+
+
+def class_scores(target: Target) -> tuple[ClassScore, ...]:
+    """Every class score that the formula reads."""
+    match target:
+        case ClassScore():
+            return (target,)
+        case Sum(left=left, right=right):
+            return (*class_scores(left), *class_scores(right))
+        case Scaled(part=part):
+            return class_scores(part)
+        case _:
+            return ()
 
 
 def as_numpy(array: Any) -> NDArray[Any]:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from commands.calling import Shell
-from problems import convolutional
-from sightline import open_job
+from problems import convolutional, linear
+from sightline import cli, open_job
 
 PLAIN = ("--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25")
 
@@ -135,3 +135,14 @@ def test_a_fixed_batch_gives_the_same_rows(shell: Shell, net: Path, noise_folder
         assert said.code == 0
         rows.append([row["probabilities"] for row in said.json["rows"]])
     np.testing.assert_allclose(rows[0], rows[1], rtol=1e-5)
+
+
+def test_other_pictures_of_the_same_names_are_another_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, side in (("first", 20), ("second", 30)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (side, side), (side, 0, 0)).save(tmp_path / folder / "x.png")
+    model, out = str(linear(shape=(3, 5, 7)).save(tmp_path)), str(tmp_path / "out")
+    flags = ["--preset", "zero-to-one", "-o", out]
+    assert cli.call(["run", "predict", model, str(tmp_path / "first"), *flags]) == 0
+    assert cli.call(["run", "predict", model, str(tmp_path / "second"), *flags, "--resume"]) == 3
+    assert "input files" in capsys.readouterr().err

@@ -47,6 +47,15 @@ REDUCTIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """The peer on as many threads as we are: torch adds in another order on another number, and ReLUs flip."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def model(squeezenet_path: Path) -> Iterator[Model]:
     with load(squeezenet_path, preset="imagenet") as opened:

@@ -46,7 +46,7 @@ class ModelOptions:
             source, preprocess=chosen, labels=self.labels, size=size, output=self.output, weights=self.weights
         )
         if changes and chosen is None:
-            start = model.preprocess if model.has_preprocess else _plain(model, size)
+            start = model.preprocess if model.has_preprocess else _plain(model, size, changes.get("resize"))
             model.preprocess = start.changed(**changes)
         return model
 
@@ -89,16 +89,20 @@ class ComputeOptions:
         return Settings(self.device, self.threads, self.batch, parse_bytes(self.memory))
 
 
-def _plain(model: Model, size: tuple[int, int] | None) -> Preprocess:
-    """A start for somebody who gives the numbers one by one: whole image resized, scaled to 0..1."""
+def _plain(model: Model, size: tuple[int, int] | None, resize: int | tuple[int, int] | None) -> Preprocess:
+    """A start for somebody who gives the numbers one by one: the whole image, or resized and then cropped to size."""
     extent = model.input.size or size
     if extent is None:
         raise UsageError(f"{model.path.name} takes images of any size: give --size beside --mean and --std.")
     grey = model.input.channels == 1
+    count = 1 if grey else 3
     return Preprocess(
-        resize=extent, crop=None, channels="L" if grey else "RGB", mean=(0.0,) * (1 if grey else 3),
-        std=(1.0,) * (1 if grey else 3),
-    )  # fmt: skip
+        resize=resize or extent,
+        crop=extent if resize else None,
+        channels="L" if grey else "RGB",
+        mean=(0.0,) * count,
+        std=(1.0,) * count,
+    )
 
 
 def parse_size(text: str | None, flag: str) -> tuple[int, int] | None:

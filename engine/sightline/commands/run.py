@@ -28,7 +28,7 @@ from sightline.model import Model
 from sightline.registry import Method
 from sightline.report import report, write_overlays
 from sightline.routes.base import Settings
-from sightline.target import Target
+from sightline.target import Target, class_scores
 from sightline.types import Batch, Photo, Result, joined
 
 OUTPUT = Group("Output", sort_key=0)
@@ -87,6 +87,8 @@ class _Job:
             raise UsageError("--shard and --report-images must be at least 1.")
         if registry.declaration(method).takes_target:
             model.check_target(target)
+            if any(isinstance(part.index, tuple) for part in class_scores(target)):
+                raise UsageError(f"Target {target!r} names one class per image; a job has many. Give one for all.")
         self.plan: Plan | None = None
         self.inputs = Inputs(())
         self.page: Path | None = None  # of the report, once it is written
@@ -145,6 +147,8 @@ class _Job:
         print(f"{self.out}: {rows}.")
         if self.page is not None:
             print(f"Report: {self.page}")
+        if self.options.overlays and summary.skipped:
+            print(f"No overlays were drawn for {summary.skipped} inputs finished before.", file=sys.stderr)
         for one in summary.set_aside:
             print(f"Set aside: {one.id}: {one.reason}", file=sys.stderr)
         if summary.stopped:
@@ -193,6 +197,7 @@ class _Job:
             method=repr(self.method),
             target=repr(self.target) if registry.declaration(self.method).takes_target else "",
             preprocess_sha256=preprocess_sha256,
+            output=self.model.output,
             plan=str(self.plan),
             dtype=self.options.dtype,
             batch=self.plan.settings.batch or 1,

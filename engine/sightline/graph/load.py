@@ -43,7 +43,10 @@ def load_graph(path: Path) -> LoadedGraph:
             model's folder, NaN among the weights.
     """
     proto = _parse(path)
-    external = _external_files(proto, path)
+    try:
+        external = _external_files(proto, path)
+    except (OSError, RuntimeError, ValueError) as reason:  # names too long, loops of links, counts beyond any file
+        raise BadModel(f"The external data of {path} cannot be found: {_first_line(reason)}.") from reason
     if external:
         _read_external(proto, path)
     _check(proto, path)

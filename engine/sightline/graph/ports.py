@@ -40,7 +40,15 @@ class Port:
     def adapt(self, images: FloatArray) -> NDArray[Any]:
         """(B, C, H, W) float32 as the graph takes it."""
         arranged = images if self.layout == "NCHW" else images.transpose(0, 2, 3, 1)
+        if self.takes_integers:
+            limits = np.iinfo(self.dtype)
+            arranged = np.clip(np.rint(arranged), limits.min, limits.max)
         return np.ascontiguousarray(arranged, dtype=self.dtype)
+
+    @property
+    def takes_integers(self) -> bool:
+        """Whether the graph reads pixels as integers and normalises them itself."""
+        return self.dtype.kind in "iu"
 
     def shape(self, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
         """The graph's input shape."""
@@ -63,7 +71,8 @@ def image_port(model: ir.Model, path: Path) -> Port:
     dims = [dim if isinstance(dim, int) else None for dim in value.shape] if value.shape is not None else []
     if len(dims) != 4:
         raise BadModel(f"Input {value.name!r} of {path} has shape {value.shape}; images (B, C, H, W) are needed.")
-    layout = "NHWC" if dims[1] not in (1, 3) and dims[3] in (1, 3) else "NCHW"
+    channels_last = (dims[1] not in (1, 3) and dims[3] in (1, 3)) or (dims[3] is None and _transposed_first(value))
+    layout = "NHWC" if channels_last else "NCHW"
     channels = dims[3] if layout == "NHWC" else dims[1]
     if channels is None:
         channels = _first_kernel_channels(model) or 3
@@ -76,6 +85,17 @@ def image_port(model: ir.Model, path: Path) -> Port:
     if value.dtype is None:
         raise BadModel(f"Input {value.name!r} of {path} has no element type.")
     return Port(str(value.name), layout, channels, size, dims[0], value.dtype.numpy())
+
+
+def _transposed_first(image: ir.Value) -> bool:
+    """Whether all that reads the image first brings its last axis to the front of the spatial ones."""
+    readers = [usage.node for usage in image.uses()]
+    return bool(readers) and all(
+        node.op_type == "Transpose"
+        and "perm" in node.attributes
+        and tuple(node.attributes["perm"].as_ints()) == (0, 3, 1, 2)
+        for node in readers
+    )
 
 
 def _first_kernel_channels(model: ir.Model) -> int | None:

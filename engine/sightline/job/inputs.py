@@ -56,6 +56,12 @@ class Inputs:
         """Digest of the ids in order."""
         return texts_sha256(one.id for one in self.entries)
 
+    @cached_property
+    def files_sha256(self) -> str:
+        """Digest of the files' sizes in order: other pictures of the same names are another job; "" without files."""
+        sizes = [_size(one.path) for one in self.entries]
+        return "" if max(sizes, default=-1) < 0 else texts_sha256(map(str, sizes))
+
     def __str__(self) -> str:
         return describe(len(self), self.sha256)
 
@@ -141,3 +147,11 @@ def _distinct(names: dict[Path, str]) -> list[str]:
         seen[name] += 1
         result.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return result
+
+
+def _size(path: Path | None) -> int:
+    """Bytes of a file, -1 where there is none to be seen."""
+    try:
+        return -1 if path is None else path.stat().st_size
+    except OSError:
+        return -1

@@ -32,12 +32,14 @@ class JobHeader:
         model_sha256: of the model.
         method: repr of the method.
         target: the target's formula, "" where the method has none.
+        output: the model's output that holds the scores.
         preprocess_sha256: of the preprocessing's parameters, "" where there is none.
         plan: the plan, printed.
         dtype: what floating-point values are stored as; integers are stored as they come.
         batch: images that the method sees at once.
         shard_size: inputs per shard.
         rows: one per input, or whatever the method finds in the model alone.
+        files_sha256: of the sizes of the input files, in order.
         labels_sha256: of the class names that the tables carry, "" where there are none.
         finite: set a row with NaN or infinity aside instead of storing it.
     """
@@ -48,11 +50,13 @@ class JobHeader:
     method: str
     target: str
     preprocess_sha256: str
+    output: str = ""
     plan: str = ""
     dtype: Literal["float16", "float32"] = "float32"
     batch: int = 16
     shard_size: int = 128
     rows: Literal["inputs", "model"] = "inputs"
+    files_sha256: str = ""
     labels_sha256: str = ""
     finite: bool = True
 
@@ -79,8 +83,10 @@ class JobHeader:
             "kind": (self.kind, other.kind),
             "model": (_model(self), _model(other)),
             "method": (self.method, other.method),
+            "output": (self.output, other.output),
             "target": (self.target, other.target),
             "preprocessing": (self.preprocess_sha256[:12], other.preprocess_sha256[:12]),
+            "input files": (self.files_sha256[:12], other.files_sha256[:12]),
             "labels": (self.labels_sha256[:12], other.labels_sha256[:12]),
             "dtype": (self.dtype, other.dtype),
             "shard_size": (self.shard_size, other.shard_size),

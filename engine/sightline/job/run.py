@@ -114,7 +114,8 @@ def run_job(
     Raises:
         OutputConflict, OutputBusy, DamagedOutput, CannotWrite: see ``open_output``.
     """
-    header = replace(header, labels_sha256=texts_sha256(labels) if labels else "")
+    known = texts_sha256(labels) if labels else ""
+    header = replace(header, files_sha256=inputs.files_sha256, labels_sha256=known)
     with open_output(out, header, inputs, resume=resume) as output:
         run = _Run(output, inputs, explain, progress, keep, labels)
         todo = _pending(output, inputs)

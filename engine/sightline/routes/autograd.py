@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -41,15 +42,19 @@ class AutogradOracle(GraphOracle):
         super().__init__(model, settings)
         self._torch = torch
         self._device = torch.device("cuda" if settings.device == "cuda" else "cpu")
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
+        if self._device.type == "cuda":  # the twin is held to ONNX Runtime in fp32, which runs without TF32
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
         self._twin = Twin(FoldNorm()(model.graph)).to(self._device)
         self._readable = {self.model.input.name, *self._twin.values}
         self._prove(self.noise(1))
         self._proven_on_images = False
 
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
-        with self._torch.no_grad():  # what a twin keeps must stay fit for gradients, so no inference mode
+        with (
+            self._own_threads(),
+            self._torch.no_grad(),
+        ):  # what a twin keeps must stay fit for gradients, so no inference mode
             feed = {self.model.input.name: self._arranged(self._leaf(images))}
             values = self._twin_with(names).run(feed, list(names))
         return [as_numpy(values[name]).astype(np.float32) for name in names]
@@ -59,8 +64,9 @@ class AutogradOracle(GraphOracle):
 
         def run(batch: int) -> None:
             leaf = self._leaf(self.noise(batch)).requires_grad_()
-            value = self._twin.run({self.model.input.name: self._arranged(leaf)}, [name])[name]
-            self._torch.autograd.grad(value.sum(), leaf)
+            with self._own_threads():
+                value = self._twin.run({self.model.input.name: self._arranged(leaf)}, [name])[name]
+                self._torch.autograd.grad(value.sum(), leaf)
 
         return run
 
@@ -81,12 +87,23 @@ class AutogradOracle(GraphOracle):
         batch = self.batch_size(len(images))
         layer = None if at is None else self.model.layers.resolve(at)
         rows = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
-        parts = [self._gradient(images[row.start : row.stop], target.take(row), rule, layer) for row in rows]
+        with self._own_threads():
+            parts = [self._gradient(images[row.start : row.stop], target.take(row), rule, layer) for row in rows]
         scores, values = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Gradient(scores, values)
 
     def close(self) -> None:
         del self._twin
+
+    @contextmanager
+    def _own_threads(self) -> Generator[None]:
+        """The number of threads that was asked for, while this route works; torch has one number for the process."""
+        before = self._torch.get_num_threads()
+        self._torch.set_num_threads(self.settings.threads or before)
+        try:
+            yield
+        finally:
+            self._torch.set_num_threads(before)
 
     def _twin_with(self, names: Iterable[str]) -> Twin:
         """The folded twin, or the graph as it was where somebody reads a value that folding took away."""
@@ -176,6 +193,9 @@ class AutogradRoute(Route):
     def obstacles(self, request: Request) -> list[str]:
         if request.settings.device == "tensorrt":
             return ["TensorRT engines have no gradients: choose --device cuda or cpu."]
+        if request.model.input.takes_integers:
+            dtype = request.model.input.dtype
+            return [f"The graph takes {dtype} pixels, and integers have no gradient: export it with a float input."]
         if importlib.util.find_spec("torch") is None:
             return ["torch is not installed: pip install 'sightline[torch]'."]
         reasons = [f"The twin is proven against ONNX Runtime. {reason}" for reason in provider_obstacles("cpu")]
