@@ -216,6 +216,14 @@ def test_model_rows_are_one_shard(tmp_path: Path):
         run_once(tmp_path / "other", HEADER, lambda: result)
 
 
+@pytest.fixture
+def keyboard():
+    """SIGINT as in a terminal, also where the tests run in a shell's background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting(times: int, at: str):
     def work(images: Batch) -> Heatmaps:
         if images.photos[0].id == at:
@@ -226,6 +234,7 @@ def interrupting(times: int, at: str):
     return work
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_interrupt_once_finishes_the_shard(tmp_path: Path):
     before, seen = signal.getsignal(signal.SIGINT), []
     inputs = make_inputs(30)
@@ -240,10 +249,12 @@ def test_interrupt_once_finishes_the_shard(tmp_path: Path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_interrupt_in_the_last_shard_ends_a_finished_job(tmp_path: Path):
     assert not run_job(tmp_path / "out", HEADER, make_inputs(9), load, interrupting(1, "0007.png")).stopped
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_interrupt_twice_stops_now(tmp_path: Path):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -254,6 +265,7 @@ def test_interrupt_twice_stops_now(tmp_path: Path):
     assert run_job(tmp_path / "out", HEADER, make_inputs(30), load, explain, resume=True).done == 23
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_interrupt_during_the_progress_callback(tmp_path: Path):
     depth = deepest = 0
 
@@ -267,6 +279,14 @@ def test_interrupt_during_the_progress_callback(tmp_path: Path):
 
     assert run_job(tmp_path / "out", HEADER, make_inputs(30), load, explain, progress=watch).done == 7
     assert deepest == 1
+
+
+def test_an_ignored_interrupt_stays_ignored(tmp_path: Path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run_job(tmp_path / "out", HEADER, make_inputs(9), load, interrupting(2, "0007.png")).done == 9
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_runs_outside_the_main_thread(tmp_path: Path):
