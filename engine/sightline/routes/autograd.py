@@ -33,6 +33,7 @@ class AutogradOracle(GraphOracle):
     """The twin on one device, proven against ONNX Runtime when it is made and again on the first real images."""
 
     keeps_activations = True
+    small_batch = 4  # beyond it the allocator of the C library returns every activation to the system
 
     def __init__(self, model: Model, settings: Settings):
         import torch

@@ -21,6 +21,7 @@ from sightline.types import FloatArray
 if TYPE_CHECKING:
     from sightline.model import Model
 
+
 SMALL_WORK = 16  # images; less than this is done before a measurement would be
 
 
@@ -31,9 +32,11 @@ class GraphOracle(ABC):
 
     Attributes:
         keeps_activations: True when a run holds every layer's output until it ends, as a backward pass needs.
+        small_batch: images per run where there is too little work to measure the best number.
     """
 
     keeps_activations = False
+    small_batch = 16
 
     def __init__(self, model: Model, settings: Settings):
         self.model = model
@@ -106,7 +109,7 @@ class GraphOracle(ABC):
             if self.model.input.batch is not None:
                 self._batch = self.model.input.batch
             elif rows is not None and rows <= SMALL_WORK:
-                return min(SMALL_WORK, self._largest)
+                return min(self.small_batch, self._largest)
             else:
                 self._batch = measured_batch(self.trial, self._largest)
         return self._batch
