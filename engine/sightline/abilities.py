@@ -31,10 +31,12 @@ class Gradient:
     Attributes:
         scores: (B,) float32.
         values: (B, C, H, W) float32, or the shape of the layer that was asked for: d score_b / d input_b.
+        classes: the class that each score belongs to, or None; see ``Target.classes``.
     """
 
     scores: FloatArray
     values: FloatArray
+    classes: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,11 @@ class Differentiable(Taps, Protocol):
     def gradient(
         self, images: FloatArray, target: Target, *, rule: str | None = None, at: str | None = None
     ) -> Gradient:
-        """Gradient of a bound target's score with respect to the input, or to the layer ``at``.
+        """Gradient of the target's score with respect to the input, or to the layer ``at``.
 
         Args:
             images: (B, C, H, W).
-            target: bound.
+            target: what an image chooses for itself, it chooses in the same pass.
             rule: how ReLU-like nodes propagate backwards: "guided_backprop", "deconvnet"; None is the gradient.
             at: a layer; None is the model's input.
         """

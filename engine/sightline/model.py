@@ -208,12 +208,12 @@ class Model:
                 "Read them with sightline.read(…, like=model)."
             )
 
-    def check_target(self, target: Target) -> None:
-        """Raise UsageError or UnknownName unless the model has the target's classes and layers."""
+    def check_target(self, target: Target, images: int | None = None) -> None:
+        """Raise UsageError unless the model has the target's layers, and its classes for so many images."""
         for layer in target.layers:
             self.layers.resolve(layer)
         if needs_classes(target):
-            target.check(self.class_count)
+            target.check(self.class_count, images)
 
     def resolve_target(self, target: Target) -> Target:
         """The target with its layers under the graph's own names."""

@@ -82,10 +82,10 @@ class Target:
         """The same formula with every layer renamed."""
         return self._map(lambda part: part.map_layers(rename))
 
-    def check(self, classes: int) -> None:
-        """Raise UsageError unless every class index lies within a model of K = ``classes``."""
+    def check(self, classes: int, images: int | None = None) -> None:
+        """Raise UsageError unless every class index lies within K = ``classes``, one for all images or one for each."""
         for part in self._parts():
-            part.check(classes)
+            part.check(classes, images)
 
     def _parts(self) -> tuple[Target, ...]:
         return ()
@@ -153,8 +153,7 @@ class ClassScore(Target):
         return True
 
     def bind(self, outputs: Outputs) -> Target:
-        if not isinstance(self.index, int) and len(self.index) != len(outputs.logits):
-            raise UsageError(f"{self!r} names {len(self.index)} classes for {len(outputs.logits)} images.")
+        self.check(outputs.logits.shape[1], len(outputs.logits))
         return self
 
     def take(self, rows: Sequence[int]) -> Target:
@@ -171,7 +170,9 @@ class ClassScore(Target):
     def classes(self, count: int) -> tuple[int | None, ...]:
         return (self.index,) * count if isinstance(self.index, int) else self.index
 
-    def check(self, classes: int) -> None:
+    def check(self, classes: int, images: int | None = None) -> None:
+        if not isinstance(self.index, int) and images is not None and len(self.index) != images:
+            raise UsageError(f"{self!r} names {len(self.index)} classes for {images} images.")
         for index in (self.index,) if isinstance(self.index, int) else self.index:
             if not 0 <= index < classes:
                 raise UsageError(f"Class {index} does not exist: the model has classes 0 to {classes - 1}.")
@@ -203,7 +204,7 @@ class Top(Target):
     def classes(self, count: int) -> tuple[int | None, ...]:
         return (None,) * count
 
-    def check(self, classes: int) -> None:
+    def check(self, classes: int, images: int | None = None) -> None:
         if not 1 <= self.rank <= classes:
             raise UsageError(f"top({self.rank}) does not exist: the model has ranks 1 to {classes}.")
 

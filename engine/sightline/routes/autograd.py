@@ -74,14 +74,14 @@ class AutogradOracle(GraphOracle):
     def gradient(
         self, images: FloatArray, target: Target, *, rule: str | None = None, at: str | None = None
     ) -> Gradient:
-        """Gradient of a bound target's score; see ``Differentiable``."""
+        """Gradient of the target's score; see ``Differentiable``."""
         if rule is not None and not self._twin.relu_like:
             raise UsageError(
                 f"{rule} changes how ReLU propagates backwards, and {self.model.path.name} has no ReLU. "
                 "Use saliency, which needs none."
             )
         if len(images) == 0:
-            return Gradient(np.zeros(0, np.float32), np.zeros_like(images))
+            return Gradient(np.zeros(0, np.float32), np.zeros_like(images), ())
         if not self._proven_on_images:
             self._prove(images[:1])
             self._proven_on_images = True
@@ -90,8 +90,8 @@ class AutogradOracle(GraphOracle):
         rows = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
         with self._own_threads():
             parts = [self._gradient(images[row.start : row.stop], target.take(row), rule, layer) for row in rows]
-        scores, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Gradient(scores, values)
+        scores, values, classes = zip(*parts, strict=True)
+        return Gradient(np.concatenate(scores), np.concatenate(values), sum(classes, ()))
 
     def close(self) -> None:
         del self._twin
@@ -120,7 +120,7 @@ class AutogradOracle(GraphOracle):
 
     def _gradient(
         self, images: FloatArray, target: Target, rule: str | None, layer: str | None
-    ) -> tuple[FloatArray, FloatArray]:
+    ) -> tuple[FloatArray, FloatArray, tuple[int | None, ...]]:
         from sightline import twin as twins
 
         filled, count = filled_batch(images, self.model.input.batch)
@@ -129,7 +129,9 @@ class AutogradOracle(GraphOracle):
         chosen = None if rule is None else getattr(twins, rule)
         feed = {self.model.input.name: self._arranged(leaf)}
         values = self._twin_with(names).run(feed, list(names), rule=chosen)
-        scores = target.value(TapedValues(values, self.model.logits_name, self.model.activation, count))  # (b,)
+        taped = TapedValues(values, self.model.logits_name, self.model.activation, count)
+        bound = target.bind(taped)
+        scores = bound.value(taped)  # (b,)
         source = leaf if layer is None else values[layer]
         gradient = None
         if scores.requires_grad and source.requires_grad:
@@ -137,7 +139,8 @@ class AutogradOracle(GraphOracle):
         if gradient is None:
             place = "the image" if layer is None else f"layer {layer!r}"
             raise UsageError(f"Target {target!r} does not depend on {place}, so it has no gradient there.")
-        return as_numpy(scores).astype(np.float32), as_numpy(gradient[:count]).astype(np.float32)
+        found = as_numpy(gradient[:count]).astype(np.float32)
+        return as_numpy(scores).astype(np.float32), found, bound.classes(count)
 
     def _leaf(self, images: FloatArray) -> torch.Tensor:
         return self._torch.from_numpy(np.ascontiguousarray(images)).to(self._device)

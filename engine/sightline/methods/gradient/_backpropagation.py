@@ -28,13 +28,12 @@ class Backpropagation:
     reduce: Reduction = "max_abs"  # over the channels of a pixel; "sum" keeps the sign
 
     def run(self, oracle: Differentiable, images: Batch, target: Target) -> Heatmaps:
-        bound = oracle.bind(images.tensor, target)
-        gradient = oracle.gradient(images.tensor, bound.target, rule=self.rule)
+        gradient = oracle.gradient(images.tensor, target, rule=self.rule)
         return Heatmaps(
             values=reduced(gradient.values, self.reduce),
             photos=images.photos,
-            scores=bound.scores,
-            classes=bound.target.classes(len(images)),
+            scores=gradient.scores,
+            classes=gradient.classes,
             signed=self.reduce == "sum",
         )
 
