@@ -101,6 +101,16 @@ def test_external_data_cut_short(tmp_path: Path) -> None:
     refused(path, r"weights\.bin has 100 bytes, but weight 'w' of .* the file is cut short. Copy it again")
 
 
+def test_external_data_read_again_and_again(tmp_path: Path) -> None:
+    path = bad.with_external_data(tmp_path)
+    proto = onnx.load(path, load_external_data=False)
+    for number in range(40):
+        alias = proto.graph.initializer.add()
+        alias.CopyFrom(proto.graph.initializer[0])
+        alias.name = f"alias{number}"
+    refused(bad.saved(proto, path), r"read again and again from [\d,]+ bytes of external data")
+
+
 def test_external_data_at_no_number(tmp_path: Path) -> None:
     path = bad.with_external_data(tmp_path)
     proto = onnx.load(path, load_external_data=False)

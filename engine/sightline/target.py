@@ -83,7 +83,7 @@ class Target:
         return self._map(lambda part: part.map_layers(rename))
 
     def check(self, classes: int, images: int | None = None) -> None:
-        """Raise UsageError unless every class index lies within K = ``classes``, one for all images or one for each."""
+        """Raise UsageError unless every class index lies within K = ``classes``, one for all or each."""
         for part in self._parts():
             part.check(classes, images)
 

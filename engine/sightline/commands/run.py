@@ -146,7 +146,8 @@ class _Job:
             rows += f", {summary.skipped} inputs were finished before"
         print(f"{self.out}: {rows}.")
         if self.page is not None:
-            print(f"Report: {self.page}")
+            left = len(self.inputs.entries) - self.options.report_images
+            print(f"Report: {self.page}" + (f" (without the last {left}: --report-images)" if left > 0 else ""))
         if self.options.overlays and summary.skipped:
             print(f"No overlays were drawn for {summary.skipped} inputs finished before.", file=sys.stderr)
         for one in summary.set_aside:

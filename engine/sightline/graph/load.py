@@ -15,6 +15,7 @@ from sightline.errors import BadModel
 
 LARGEST_FILE = 8 << 30  # bytes; a convolutional network beyond this is a mistake or an attack
 SPOKEN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
+MOST_SHARING = 4  # times that external data may be read; more is a file made to fill the memory
 OLDEST_OPSET = 7
 
 
@@ -97,6 +98,7 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """Names of the external data files, each checked to lie beside the model and to be long enough."""
     folder = path.parent.resolve()
     found: dict[str, Path] = {}
+    asked = 0
     for tensor in _tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
@@ -126,6 +128,13 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
                 f"at byte {end:,}: the file is cut short. Copy it again."
             )
         found[name] = target
+        asked += int(numbers[1]) or target.stat().st_size - int(numbers[0])
+    held = sum(target.stat().st_size for target in found.values())
+    if asked > MOST_SHARING * held:
+        raise BadModel(
+            f"The weights of {path} would take {asked:,} bytes, read again and again from {held:,} bytes of external "
+            "data. Save the model again, with weights that are used twice stored as one initializer."
+        )
     return tuple(found[name] for name in sorted(found))
 
 
