@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline.errors import MissingProvider, NoRoute, SightlineError, UnknownName, UsageError
 from sightline.registry import Method, declaration, method_name
-from sightline.routes.base import Request, Route, Settings
+from sightline.routes.base import Forecast, Request, Route, Settings
 from sightline.target import Target, top
 from sightline.types import Batch, Provenance, Result
 
@@ -45,6 +45,7 @@ class Plan:
         rewrite: graph passes that apply.
         passes: forward passes of the network per image.
         macs: multiply-accumulates per image.
+        forecast: of a window sweep, what is predicted of it.
         refusals: routes that were asked before and why they cannot.
     """
 
@@ -56,6 +57,7 @@ class Plan:
     rewrite: tuple[str, ...]
     passes: int
     macs: int
+    forecast: Forecast | None
     refusals: tuple[Refusal, ...]
     _method: Method = field(repr=False, compare=False)
     _model: Model = field(repr=False, compare=False)
@@ -63,13 +65,21 @@ class Plan:
     def __str__(self) -> str:
         threads = "all cores" if self.settings.threads is None else f"{self.settings.threads} threads"
         batch = "found by measuring" if self.settings.batch is None else str(self.settings.batch)
+        dense = f"{self.passes:,} forward passes"
+        if self.forecast is not None and self.forecast.rewrite is not None:
+            dense = (
+                f"{self.forecast.speed_up:.1f} times as fast as {dense}, by prediction "
+                f"({self.forecast.ceiling:.1f} by arithmetic)"
+            )
         lines = [
             f"{self.method} on {self.model}",
             f"  route    {self.route} ({self.provider}, {threads})",
             f"  batch    {batch}",
             f"  rewrite  {', '.join(self.rewrite) or 'none'}",
-            f"  cost     {self.passes:,} forward passes, {self.macs / 1e9:.4g} GMAC per image",
+            f"  cost     {self.macs / 1e9:.4g} GMAC per image, {dense}",
         ]
+        if self.forecast is not None and self.forecast.reasons:
+            lines.append(f"  dense    {', '.join(self.forecast.reasons)}")
         lines += [f"  refused  {refusal}" for refusal in self.refusals]
         return "\n".join(lines)
 
@@ -162,16 +172,23 @@ def _plan(method: Method, model: Model, chosen: Route, settings: Settings, refus
     passes = usual if count is None else int(count(height, width))
     if passes < 0 or not np.isfinite(passes):
         raise UsageError(f"{method!r} would run {passes} forward passes.")
+    forecast = _forecast(method, model, chosen, settings)
     return Plan(
         method=repr(method),
         model=model.title,
         route=chosen.name,
         provider=chosen.provider(settings),
         settings=settings,
-        rewrite=(),
+        rewrite=() if forecast is None or forecast.rewrite is None else (forecast.rewrite,),
         passes=passes,
-        macs=passes * model.layers.macs,
+        macs=passes * model.layers.macs if forecast is None else forecast.macs,
+        forecast=forecast,
         refusals=tuple(refusals),
         _method=method,
         _model=model,
     )
+
+
+def _forecast(method: Method, model: Model, chosen: Route, settings: Settings) -> Forecast | None:
+    windows = getattr(method, "windows_of", None)
+    return None if windows is None else chosen.forecast(model, settings, windows(*model.input_size))

@@ -15,13 +15,14 @@ import onnx_ir as ir
 from sightline.abilities import Oracle
 from sightline.dispatch import Plan, plan, route
 from sightline.errors import MissingPreprocess, UnknownName, UsageError
+from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.layers import LayerTable, infer_shapes
 from sightline.graph.load import LoadedGraph, load_graph
 from sightline.graph.ports import Activation, Port, image_port, score_head
 from sightline.labels import read_labels, recorded_labels
 from sightline.preprocess import METADATA_KEY, PRESETS, Preprocess, preset
 from sightline.registry import Method
-from sightline.routes.base import Device, Settings
+from sightline.routes.base import Device, Settings, Sweep
 from sightline.target import Target, needs_classes
 from sightline.types import Batch, FloatArray, Photo, Result
 
@@ -98,6 +99,11 @@ class Model:
         return chosen
 
     @cached_property
+    def folded(self) -> ir.Model:
+        """The graph with normalisation folded into convolutions, the form that passes start from."""
+        return FoldNorm()(self.graph)
+
+    @cached_property
     def layers(self) -> LayerTable:
         """Every layer with its names, shape, parameters, multiply-accumulates and receptive field."""
         return LayerTable(
@@ -132,6 +138,7 @@ class Model:
         threads: int | None = None,
         batch: int | None = None,
         memory: int = 2 << 30,
+        sweep: Sweep = "auto",
         route: str | None = None,
     ) -> Plan:
         """What would run for a method, and why not otherwise.
@@ -142,6 +149,8 @@ class Model:
             threads: per operator; None is all cores.
             batch: images per run; None is found by measuring.
             memory: bytes that the activations of one run may take.
+            sweep: "incremental" computes only what each window changes, "dense" the whole network, "auto" what is
+                faster.
             route: ask this one only.
 
         Raises:
@@ -149,6 +158,8 @@ class Model:
         """
         if device not in get_args(Device):
             raise UnknownName("device", device, get_args(Device))
+        if sweep not in get_args(Sweep):
+            raise UnknownName("sweep", sweep, get_args(Sweep))
         for name, value in (("threads", threads), ("batch", batch), ("memory", memory)):
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value} must be at least 1.")
@@ -157,7 +168,7 @@ class Model:
                 f"batch={batch} does not fit {self.path.name}, which takes {self.input.batch} images per run only. "
                 "Leave it out: batches are filled up."
             )
-        return plan(method, self, Settings(device, threads, batch, memory), route)
+        return plan(method, self, Settings(device, threads, batch, memory, sweep), route)
 
     def explain(self, images: Batch, method: Method, target: Target | None = None, **options: Any) -> Result:
         """Plan and run in one call; options are those of ``plan``."""

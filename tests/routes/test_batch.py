@@ -47,7 +47,7 @@ def measured(
 ) -> tuple[int, Clock]:
     clock = Clock(seconds)
     monkeypatch.setattr(batches, "time", clock)
-    return measured_batch(lambda: clock.run, largest), clock
+    return measured_batch(lambda: clock.run, largest).batch, clock
 
 
 def test_the_smallest_batch_that_is_as_fast_as_any(monkeypatch: pytest.MonkeyPatch) -> None:

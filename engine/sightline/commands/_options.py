@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from sightline.errors import UsageError
 from sightline.model import Model, load, named_preset
 from sightline.preprocess import PRESETS, Channels, Interpolation, Preprocess
-from sightline.routes.base import Device, Settings
+from sightline.routes.base import Device, Settings, Sweep
 
 MODEL = Group("Model", sort_key=2)
 COMPUTE = Group("Compute", sort_key=3)
@@ -72,6 +72,9 @@ class ComputeOptions:
     threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None
     batch: Annotated[int | None, Parameter(help="Images per run; found by measuring unless given.")] = None
     memory: Annotated[str, Parameter(help="What the activations of one run may take.")] = "2GB"
+    sweep: Annotated[
+        Sweep, Parameter(help="Hide windows by computing only what each changes, or the whole network.")
+    ] = "auto"
     route: Annotated[str | None, Parameter(help="Ask this route only: ort, tensorrt, autograd.")] = None
 
     def plan_options(self) -> dict[str, Any]:
@@ -81,12 +84,13 @@ class ComputeOptions:
             "threads": self.threads,
             "batch": self.batch,
             "memory": parse_bytes(self.memory),
+            "sweep": self.sweep,
             "route": self.route,
         }
 
     def settings(self) -> Settings:
         """As routes take them."""
-        return Settings(self.device, self.threads, self.batch, parse_bytes(self.memory))
+        return Settings(self.device, self.threads, self.batch, parse_bytes(self.memory), self.sweep)
 
 
 def _plain(model: Model, size: tuple[int, int] | None, resize: int | tuple[int, int] | None) -> Preprocess:

@@ -127,7 +127,7 @@ def _slid(node: ir.Node, field: ReceptiveField, shapes: Mapping[str, tuple[int, 
     kernel = kernel_extent(node, shapes)
     if source is None or kernel is None or len(source) != 4:
         return None
-    strides, dilations = _pair(node, "strides", 1), _pair(node, "dilations", 1)
+    strides, dilations = node_pair(node, "strides", 1), node_pair(node, "dilations", 1)
     pads = leading_pads(node, (source[2], source[3]), kernel)
     return ReceptiveField(
         field.rows.slid(kernel[0], strides[0], dilations[0], pads[0]),
@@ -154,7 +154,7 @@ def leading_pads(node: ir.Node, source: Extent, kernel: Extent) -> Extent:
         given = node.attributes.get("pads")
         pads = tuple(given.as_ints()) if given is not None and mode == "NOTSET" else (0, 0, 0, 0)
         return pads[0], pads[1]
-    strides, dilations = _pair(node, "strides", 1), _pair(node, "dilations", 1)
+    strides, dilations = node_pair(node, "strides", 1), node_pair(node, "dilations", 1)
     total = [
         max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
         for n, s, k, d in zip(source, strides, kernel, dilations, strict=True)
@@ -162,7 +162,8 @@ def leading_pads(node: ir.Node, source: Extent, kernel: Extent) -> Extent:
     return (total[0] // 2, total[1] // 2) if mode == "SAME_UPPER" else (-(-total[0] // 2), -(-total[1] // 2))
 
 
-def _pair(node: ir.Node, name: str, default: int) -> Extent:
+def node_pair(node: ir.Node, name: str, default: int) -> Extent:
+    """Height and width of an attribute, or the default twice."""
     attribute = node.attributes.get(name)
     values = tuple(attribute.as_ints()) if attribute is not None else ()
     return (values[0], values[1]) if len(values) == 2 else (default, default)

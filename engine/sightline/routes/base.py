@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sightline.abilities import Ability, Oracle
+from sightline.types import IntArray
 
 if TYPE_CHECKING:
     from sightline.model import Model
 
 Device = Literal["cpu", "cuda", "tensorrt"]
+Sweep = Literal["auto", "incremental", "dense"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,34 @@ class Settings:
         threads: of one operator; None is the number of physical cores that the process may use.
         batch: images per run; None is found by measuring.
         memory: bytes that activations of one run may take.
+        sweep: how windows are hidden in turn: only what each changes is computed, or the whole network, or whichever
+            is faster.
     """
 
     device: Device = "cpu"
     threads: int | None = None
     batch: int | None = None
     memory: int = 2 << 30
+    sweep: Sweep = "auto"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How a window sweep will be run, and what one image is predicted to cost.
+
+    Attributes:
+        rewrite: graph pass that applies; None runs the whole network for every window.
+        macs: multiply-accumulates, the untouched image included.
+        speed_up: predicted, of the rewrite against the whole network.
+        ceiling: speed-up that the multiply-accumulates alone would allow.
+        reasons: why there is no rewrite.
+    """
+
+    rewrite: str | None
+    macs: int
+    speed_up: float
+    ceiling: float
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,10 @@ class Route(ABC):
     @abstractmethod
     def obstacles(self, request: Request) -> list[str]:
         """Why the machine or the model stands in the way; the ability is there."""
+
+    def forecast(self, model: Model, settings: Settings, windows: IntArray) -> Forecast | None:
+        """What a sweep over windows will cost; None of a route that offers none."""
+        return None
 
     @abstractmethod
     def provider(self, settings: Settings) -> str:

@@ -14,7 +14,7 @@ from sightline.abilities import Bound, Kernels
 from sightline.graph.kernels import read_kernels
 from sightline.graph.ports import Activation
 from sightline.routes.base import Settings
-from sightline.routes.batch import largest_batch, measured_batch
+from sightline.routes.batch import Measured, largest_batch, measured_batch
 from sightline.target import Target, needs_classes
 from sightline.types import FloatArray
 
@@ -111,8 +111,13 @@ class GraphOracle(ABC):
             elif rows is not None and rows <= SMALL_WORK:
                 return min(self.small_batch, self._largest)
             else:
-                self._batch = measured_batch(self.trial, self._largest)
+                self._batch = self.measured.batch
         return self._batch
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The best batch of whole passes, and what an image of it takes."""
+        return measured_batch(self.trial, self._largest)
 
     def noise(self, batch: int) -> FloatArray:
         """(batch, C, H, W) of one noise image, repeated: the same for every batch size."""

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sightline.abilities import SweepChunk, Taps, Weights, WindowSweep
 from sightline.errors import BadModel, MissingProvider
 from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.serialise import serialise
-from sightline.routes.base import Request, Route, Settings
+from sightline.routes.base import Forecast, Request, Route, Settings
 from sightline.routes.dense_sweep import dense_sweep
 from sightline.routes.oracle import GraphOracle
+from sightline.routes.window_sweep import WindowSweeps, forecast
 from sightline.target import Target
-from sightline.types import FloatArray
+from sightline.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from sightline.model import Model
+    from sightline.routes.incremental_sweep import Run
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"
@@ -34,6 +37,7 @@ class OrtOracle(GraphOracle):
     def __init__(self, model: Model, settings: Settings):
         super().__init__(model, settings)
         self._sessions: dict[tuple[str, ...], Any] = {}
+        self._sweeps = WindowSweeps(self)
 
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
         if names not in self._sessions:
@@ -53,10 +57,28 @@ class OrtOracle(GraphOracle):
         self, images: FloatArray, windows: NDArray[np.int64], fill: FloatArray, target: Target
     ) -> Iterator[SweepChunk]:
         """Scores of every image with each window hidden in turn; see ``WindowSweep``."""
+        if len(images) * len(windows) == 0:
+            return iter(())
+        opened = self._sweeps.opened(windows, self.names_of(target), len(images))
+        if opened is not None:
+            return self._sweeps.run(opened, images, windows, fill, target)
         return dense_sweep(self.scores, images, windows, fill, target, self.batch_size(len(images) * len(windows)))
+
+    def runner(self, graph: ir.Model, names: tuple[str, ...]) -> Run:
+        """A rewritten graph, opened like the model's own: inputs by name to these values."""
+        session = open_graph(graph, self.settings, self.model.path.name)
+
+        def run(feed: Mapping[str, NDArray[Any]]) -> dict[str, FloatArray]:
+            try:
+                return dict(zip(names, session.run(list(names), dict(feed)), strict=True))
+            except Exception as reason:
+                raise _translated(reason, f"ONNX Runtime cannot run {self.model.path.name}") from reason
+
+        return run
 
     def close(self) -> None:
         self._sessions.clear()
+        self._sweeps.close()
 
 
 def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> Any:
@@ -65,6 +87,18 @@ def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> An
     Raises:
         MissingProvider: the device's provider is not in this build, or it failed to start.
         BadModel: ONNX Runtime refuses the graph.
+    """
+    own = tuple(str(value.name) for value in model.graph.graph.outputs)
+    graph = model.graph if names == own else ExposeTaps(names, only=True)(model.graph)
+    return open_graph(graph, settings, model.path.name)
+
+
+def open_graph(graph: ir.Model, settings: Settings, title: str) -> Any:
+    """A session over a graph.
+
+    Raises:
+        MissingProvider: the device's provider is not in this build, or it failed to start.
+        BadModel: ONNX Runtime refuses the graph, which the user knows by its title.
     """
     import onnxruntime
 
@@ -77,8 +111,6 @@ def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> An
     options.log_severity_level = 4  # what matters reaches the caller as an exception
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders share the cores
     provider = PROVIDERS[settings.device]
-    own = tuple(str(value.name) for value in model.graph.graph.outputs)
-    graph = model.graph if names == own else ExposeTaps(names, only=True)(model.graph)
     try:
         return onnxruntime.InferenceSession(
             serialise(graph),
@@ -89,11 +121,13 @@ def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> An
     except Exception as reason:
         if settings.device != "cpu":
             raise MissingProvider(f"{provider} did not start: {reason}") from reason
-        raise _translated(reason, f"ONNX Runtime refuses {model.path.name}") from reason
+        raise _translated(reason, f"ONNX Runtime refuses {title}") from reason
 
 
 def _translated(reason: Exception, what: str) -> Exception:
-    """BadModel for what ONNX Runtime says of the graph; anything else as it is."""
+    """MemoryError or BadModel for what ONNX Runtime says; anything else as it is."""
+    if "failed to allocate memory" in str(reason).lower() or "bad_alloc" in str(reason):
+        return MemoryError(f"{what}: {str(reason).strip()}")
     spoken = type(reason).__module__.startswith("onnxruntime")
     return BadModel(f"{what}: {str(reason).strip().rstrip('.')}.") if spoken else reason
 
@@ -159,6 +193,9 @@ class OrtRoute(Route):
         if request.settings.device == "tensorrt":
             return ["TensorRT has a route of its own: leave --route out, or choose --route tensorrt."]
         return provider_obstacles(request.settings.device)
+
+    def forecast(self, model: Model, settings: Settings, windows: IntArray) -> Forecast:
+        return forecast(model, settings, windows, (model.logits_name,))
 
     def provider(self, settings: Settings) -> str:
         return PROVIDERS[settings.device]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sightline.abilities import Taps, Weights, WindowSweep
-from sightline.routes.base import Request, Route, Settings
+from sightline.routes.base import Forecast, Request, Route, Settings
 from sightline.routes.ort import PROVIDERS, OrtOracle, provider_obstacles
+from sightline.routes.window_sweep import forecast
+from sightline.types import IntArray
 
 if TYPE_CHECKING:
     from sightline.model import Model
@@ -23,6 +25,9 @@ class TensorrtRoute(Route):
         if request.settings.device != "tensorrt":
             return ["It runs only when asked for with --device tensorrt."]
         return provider_obstacles("tensorrt")
+
+    def forecast(self, model: Model, settings: Settings, windows: IntArray) -> Forecast:
+        return forecast(model, settings, windows, (model.logits_name,))
 
     def provider(self, settings: Settings) -> str:
         return PROVIDERS["tensorrt"]

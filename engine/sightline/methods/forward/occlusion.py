@@ -36,7 +36,7 @@ class Occlusion:
 
     def run(self, oracle: WindowSweep, images: Batch, target: Target) -> Heatmaps:
         height, width = images.tensor.shape[2:]
-        windows = self._windows(height, width)  # (M, 4)
+        windows = self.windows_of(height, width)  # (M, 4)
         bound = oracle.bind(images.tensor, target)
         corners = np.zeros((len(images), height + 1, width + 1))  # its double cumulative sum is the map
         fill = np.full((1, 1, 1, 1), self.fill, dtype=np.float32)
@@ -51,9 +51,10 @@ class Occlusion:
 
     def forward_passes(self, height: int, width: int) -> int:
         """Network evaluations per image: one per window, and the untouched image."""
-        return len(self._windows(height, width)) + 1
+        return len(self.windows_of(height, width)) + 1
 
-    def _windows(self, height: int, width: int) -> NDArray[np.int64]:
+    def windows_of(self, height: int, width: int) -> NDArray[np.int64]:
+        """(M, 4) top, left, height, width of what is hidden in turn."""
         if self.window < 1 or self.stride < 1:
             raise UsageError(f"window={self.window} and stride={self.stride} must be at least 1 pixel.")
         if self.stride > self.window:

@@ -1,0 +1,164 @@
+"""Which way a window sweep is run: incremental where that is predicted and measured to pay, else dense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sightline.abilities import SweepChunk
+from sightline.graph.incremental_occlusion import SweepPlan, compile_sweep, plan_sweep
+from sightline.routes.base import Forecast, Settings
+from sightline.routes.batch import measured_batch
+from sightline.routes.oracle import Values
+from sightline.target import Target
+from sightline.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from sightline.model import Model
+    from sightline.routes.incremental_sweep import IncrementalSweep
+    from sightline.routes.ort import OrtOracle
+
+REWRITE = "incremental_occlusion"
+WORTH = 1.1  # predicted speed-up from which the rewrite is tried
+SURE = 1.6  # predicted speed-up from which it is not compared with the dense sweep by measuring
+BRIEF = 2.0  # seconds of predicted work below which nothing is measured
+LARGEST = 128  # windows per run
+LIVE = 3  # times the widest node's numbers that a run holds at once
+
+
+def obstacles(model: Model) -> list[str]:
+    """Why the sweep of a model cannot be rewritten at all."""
+    port = model.input
+    reasons: list[str] = []
+    if port.batch is not None:
+        reasons.append(f"the graph takes {port.batch} images per run only")
+    if port.layout != "NCHW":
+        reasons.append("the graph takes images as NHWC")
+    if port.dtype != np.float32:
+        reasons.append(f"the graph takes {port.dtype} pixels")
+    return reasons
+
+
+def forecast(model: Model, settings: Settings, windows: IntArray, names: tuple[str, ...]) -> Forecast:
+    """What a sweep over these windows is predicted to cost per image, and how it will be run."""
+    reasons = [] if settings.sweep == "dense" else obstacles(model)
+    if reasons or len(windows) == 0 or settings.sweep == "dense":
+        macs = model.layers.macs * (len(windows) + 1)
+        return Forecast(None, macs, 1.0, 1.0, tuple(reasons))
+    return _forecast(sweep_plan(model, windows, names), settings)
+
+
+def _forecast(plan: SweepPlan, settings: Settings) -> Forecast:
+    chosen = settings.sweep == "incremental" or plan.speed_up >= WORTH
+    if not chosen:
+        slow = f"predicted to be {plan.speed_up:.2f} times as fast as dense, worth it from {WORTH}"
+        return Forecast(None, int(plan.dense.macs * (plan.windows + 1)), plan.speed_up, plan.ceiling, (slow,))
+    macs = int(plan.cost.macs * plan.windows + plan.dense.macs)
+    return Forecast(REWRITE, macs, plan.speed_up, plan.ceiling, ())
+
+
+def sweep_plan(model: Model, windows: IntArray, names: tuple[str, ...]) -> SweepPlan:
+    """The best plan for a model whose sweep can be rewritten."""
+    return plan_sweep(model.folded, model.layers.shapes, windows, names)
+
+
+@dataclass
+class OpenedSweep:
+    """A compiled sweep with its sessions, and its batch once that is settled."""
+
+    plan: SweepPlan
+    sweep: IncrementalSweep
+    batch: int | None
+
+
+class WindowSweeps:
+    """The sweeps of one oracle; the last one compiled is kept, for the next image.
+
+    Args:
+        oracle: whose graph, settings and dense passes are used.
+    """
+
+    def __init__(self, oracle: OrtOracle):
+        self._oracle = oracle
+        self._opened: tuple[tuple[bytes, tuple[str, ...]], OpenedSweep | None] | None = None
+
+    def opened(self, windows: IntArray, names: tuple[str, ...], images: int) -> OpenedSweep | None:
+        """The incremental sweep for these windows, ready to run; None where the dense one is to be taken."""
+        key = (windows.tobytes(), names)
+        if self._opened is None or self._opened[0] != key:
+            self._opened = (key, self._open(windows, names))
+        found = self._opened[1]
+        if found is not None and found.batch is None and not self._settled(found, len(windows) * images):
+            self._opened = (key, None)
+            return None
+        return found
+
+    def run(
+        self, opened: OpenedSweep, images: FloatArray, windows: IntArray, fill: FloatArray, target: Target
+    ) -> Iterator[SweepChunk]:
+        """Scores of every image with each window hidden in turn."""
+        fills = np.broadcast_to(fill, images.shape)
+        model = self._oracle.model
+        for image in range(len(images)):
+            base = opened.sweep.base(images[image], fills[image])
+            start = 0
+            while start < len(windows):
+                rows = slice(start, min(start + (opened.batch or 16), len(windows)))
+                try:
+                    outputs = opened.sweep.run(base, rows)
+                except MemoryError:
+                    if rows.stop - rows.start == 1:
+                        raise
+                    opened.batch = (rows.stop - rows.start) // 2
+                    continue
+                values = Values(outputs, model.logits_name, model.activation)
+                scores = target.take([image] * (rows.stop - rows.start)).value(values)
+                yield SweepChunk(image, rows, np.asarray(scores, dtype=np.float32))
+                start = rows.stop
+
+    def close(self) -> None:
+        """Release the sessions."""
+        self._opened = None
+
+    def _open(self, windows: IntArray, names: tuple[str, ...]) -> OpenedSweep | None:
+        from sightline.routes.incremental_sweep import IncrementalSweep  # Numba takes its time to import
+
+        model, settings = self._oracle.model, self._oracle.settings
+        if settings.sweep == "dense" or obstacles(model):
+            return None
+        plan = sweep_plan(model, windows, names)
+        if _forecast(plan, settings).rewrite is None:
+            return None
+        compiled = compile_sweep(model.folded, model.layers.shapes, plan, names)
+        based = tuple(f"{name}@base" for name in compiled.based)
+        run_base = self._oracle.runner(compiled.base, based) if based else None
+        run_sweep = self._oracle.runner(compiled.graph, names)
+        sweep = IncrementalSweep(compiled, windows, model.input.name, run_base, run_sweep)
+        return OpenedSweep(plan, sweep, settings.batch)
+
+    def _settled(self, opened: OpenedSweep, rows: int) -> bool:
+        """Settle the batch; False if the sweep was measured to be slower than the dense one."""
+        plan, settings = opened.plan, self._oracle.settings
+        room = settings.memory // 4 - plan.kept
+        largest = max(1, min(LARGEST, plan.windows, room // max(1, LIVE * plan.live)))
+        if plan.cost.seconds * rows < BRIEF:
+            opened.batch = min(16, largest)
+            return True
+
+        def trial() -> Callable[[int], object]:
+            noise = self._oracle.noise(1)[0]
+            base = opened.sweep.base(noise, np.zeros_like(noise))
+
+            def run(batch: int) -> object:
+                return opened.sweep.run(base, slice(0, batch))
+
+            return run
+
+        measured = measured_batch(trial, largest)
+        opened.batch = measured.batch
+        if settings.sweep == "incremental" or plan.speed_up >= SURE:
+            return True
+        return measured.seconds < self._oracle.measured.seconds

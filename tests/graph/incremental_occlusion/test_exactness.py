@@ -1,0 +1,159 @@
+"""Incremental sweeps against dense ones: random graphs, random windows, borders, every kind of join."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import sightline
+from sightline.abilities import WindowSweep
+from sightline.routes.base import Settings
+from sightline.routes.ort import OrtOracle
+from sightline.target import logit, unit
+
+TOLERANCE = 1e-5  # of the largest change of a score
+
+
+class Draft:
+    """A graph under construction; remembers the channels and size of every value."""
+
+    def __init__(self, seed: int, size: tuple[int, int]):
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.shapes = {"image": (3, *size)}
+
+    def add(self, operator: str, inputs: list[str], shape: tuple[int, ...], **attributes) -> str:
+        name = f"{operator.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+        self.shapes[name] = shape
+        return name
+
+    def weight(self, *shape: int, scale: float = 1.0) -> str:
+        name = f"w{len(self.weights)}"
+        values = self.random.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+        self.weights.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+        return name
+
+    def conv(self, source: str, channels: int, kernel, stride, dilation, pads, group: int = 1) -> str:
+        c, h, w = self.shapes[source]
+        size = [
+            (n + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilation[i] - 1) // stride[i] + 1
+            for i, n in enumerate((h, w))
+        ]
+        weight = self.weight(channels, c // group, *kernel, scale=(2 / (c // group * kernel[0] * kernel[1])) ** 0.5)
+        return self.add(
+            "Conv", [source, weight, self.weight(channels)], (channels, *size), kernel_shape=kernel, strides=stride,
+            dilations=dilation, pads=pads, group=group,
+        )  # fmt: skip
+
+    def pool(self, source: str, operator: str, kernel, stride, pads) -> str:
+        c, h, w = self.shapes[source]
+        size = [(n + pads[i] + pads[i + 2] - kernel[i]) // stride[i] + 1 for i, n in enumerate((h, w))]
+        extra = {"count_include_pad": int(self.random.integers(0, 2))} if operator == "AveragePool" else {}
+        return self.add(operator, [source], (c, *size), kernel_shape=kernel, strides=stride, pads=pads, **extra)
+
+    def same(self, operator: str, source: str, **attributes) -> str:
+        return self.add(operator, [source], self.shapes[source], **attributes)
+
+    def finish(self, source: str, folder: Path) -> Path:
+        c = self.shapes[source][0]
+        mean = self.add("GlobalAveragePool", [source], (c, 1, 1))
+        flat = self.add("Flatten", [mean], (c,))
+        scores = self.add("Gemm", [flat, self.weight(c, 5), self.weight(5)], (5,))
+        self.nodes[-1].output[0] = "logits"
+        graph = helper.make_graph(
+            self.nodes, "draft",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", *self.shapes["image"]])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 5])], self.weights,
+        )  # fmt: skip
+        assert scores
+        path = folder / "draft.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        return path
+
+
+def random_graph(seed: int, folder: Path) -> tuple[Path, str]:
+    """A network of random layers with residuals and joins; and the name of an inner value."""
+    random = np.random.default_rng(seed)
+    draft = Draft(seed, (int(random.integers(17, 34)), int(random.integers(17, 34))))
+    value, inner = "image", ""
+    for depth in range(int(random.integers(3, 8))):
+        c, h, w = draft.shapes[value]
+        choice = int(random.integers(0, 9)) if depth else 0
+        kernel = [int(random.choice([1, 2, 3, 5])), int(random.choice([1, 3, 4]))]
+        pads = [int(random.integers(0, k)) for k in (*kernel, *kernel)]
+        stride = [int(random.integers(1, 3)), int(random.integers(1, 3))]
+        if min(h, w) < 7:
+            stride = [1, 1]
+        if choice <= 2:
+            dilation = [int(random.integers(1, 3)), 1] if h > 12 else [1, 1]
+            value = draft.conv(value, int(random.integers(1, 4)) * 4, kernel, stride, dilation, pads)
+            value = draft.same(str(random.choice(["Relu", "Sigmoid", "HardSwish", "Tanh"])), value)
+        elif choice == 3:
+            value = draft.conv(value, c, [3, 3], [1, 1], [1, 1], [1, 1, 1, 1], group=c)
+        elif choice == 4:
+            operator = str(random.choice(["MaxPool", "AveragePool"]))
+            half = [k // 2 for k in kernel]
+            value = draft.pool(value, operator, kernel, stride, half + half if random.integers(0, 2) else [0] * 4)
+        elif choice == 5:
+            branch = draft.conv(value, c, [3, 3], [1, 1], [1, 1], [1, 1, 1, 1])
+            branch = draft.conv(draft.same("Relu", branch), c, [3, 3], [1, 1], [1, 1], [1, 1, 1, 1])
+            value = draft.same("Relu", draft.add("Add", [branch, value], (c, h, w)))
+        elif choice == 6:
+            one = draft.conv(value, 4, [1, 1], [1, 1], [1, 1], [0] * 4)
+            three = draft.conv(value, 8, [5, 3], [1, 1], [1, 1], [2, 1, 2, 1])
+            value = draft.add("Concat", [one, value, three], (12 + c, h, w), axis=1)
+        elif choice == 7:
+            gate = draft.add("GlobalAveragePool", [value], (c, 1, 1))
+            gate = draft.same("Sigmoid", draft.conv(gate, c, [1, 1], [1, 1], [1, 1], [0] * 4))
+            value = draft.add("Mul", [value, gate], (c, h, w))
+        else:
+            value = draft.add("Mul", [value, draft.weight(c, 1, 1)], (c, h, w))
+            value = draft.same("LRN", value, size=3)
+        inner = value if random.integers(0, 2) or not inner else inner
+        if min(draft.shapes[value][1:]) < 4:
+            break
+    return draft.finish(value, folder), inner
+
+
+def random_windows(random: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Windows of several sizes, some at the borders, some larger than most of the image."""
+    rows = []
+    for _ in range(9):
+        h, w = (int(random.integers(1, max(2, n // int(random.choice([1, 3, 5]))))) for n in (height, width))
+        rows.append([int(random.choice([0, height - h, random.integers(0, height - h + 1)])),
+                     int(random.choice([0, width - w, random.integers(0, width - w + 1)])), h, w])  # fmt: skip
+    return np.array(rows, np.int64)
+
+
+def sweep(oracle: WindowSweep, images, windows, fill, target) -> np.ndarray:
+    scores = np.full((len(images), len(windows)), np.nan)
+    for chunk in oracle.sweep(images, windows, fill, target):
+        scores[chunk.image, chunk.windows] = chunk.scores
+    return scores
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["any-windows", "small-windows"])
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs(seed: int, small: bool, tmp_path: Path):
+    path, inner = random_graph(seed, tmp_path)
+    model = sightline.load(path)
+    height, width = model.input_size
+    random = np.random.default_rng(seed + 500)
+    images = random.standard_normal((2, 3, height, width), dtype=np.float32)
+    windows = random_windows(random, height, width)
+    if small:
+        windows[:, 2:] = np.minimum(windows[:, 2:], 3)
+    fill = random.standard_normal((1, 3, height, width), dtype=np.float32)
+    for target in (logit(1), logit((2, 4)), unit(inner, channel=0)):
+        found, expected = (
+            sweep(OrtOracle(model, Settings(threads=1, batch=batch, sweep=way)), images, windows, fill, target)
+            for way, batch in (("incremental", 4), ("dense", 3))
+        )
+        scale = np.abs(expected).max() + 1e-6
+        assert np.abs(found - expected).max() <= TOLERANCE * scale, (path, target)
