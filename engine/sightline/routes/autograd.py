@@ -81,7 +81,7 @@ class AutogradOracle(GraphOracle):
                 "Use saliency, which needs none."
             )
         if len(images) == 0:
-            return Gradient(self.scores(images, target), np.zeros_like(images), ())  # a wrong layer is told all the same
+            return Gradient(self.scores(images, target), np.zeros_like(images), ())  # wrong layers are told
         if not self._proven_on_images:
             self._prove(images[:1])
             self._proven_on_images = True

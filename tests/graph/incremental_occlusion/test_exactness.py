@@ -84,7 +84,7 @@ def random_graph(seed: int, folder: Path) -> tuple[Path, str]:
     value, inner = "image", ""
     for depth in range(int(random.integers(3, 8))):
         c, h, w = draft.shapes[value]
-        choice = int(random.integers(0, 9)) if depth else 0
+        choice = int(random.integers(0, 10)) if depth else 0
         kernel = [int(random.choice([1, 2, 3, 5])), int(random.choice([1, 3, 4]))]
         pads = [int(random.integers(0, k)) for k in (*kernel, *kernel)]
         stride = [int(random.integers(1, 3)), int(random.integers(1, 3))]
@@ -112,6 +112,10 @@ def random_graph(seed: int, folder: Path) -> tuple[Path, str]:
             gate = draft.add("GlobalAveragePool", [value], (c, 1, 1))
             gate = draft.same("Sigmoid", draft.conv(gate, c, [1, 1], [1, 1], [1, 1], [0] * 4))
             value = draft.add("Mul", [value, gate], (c, h, w))
+        elif choice == 8 and min(h, w) >= 7:  # as RepVGG halves its maps: the narrow branch skips what changes
+            one = draft.conv(value, 8, [1, 1], [2, 2], [1, 1], [0] * 4)
+            three = draft.conv(value, 8, [3, 3], [2, 2], [1, 1], [1] * 4)
+            value = draft.same("Relu", draft.add("Add", [one, three], draft.shapes[three]))
         else:
             value = draft.add("Mul", [value, draft.weight(c, 1, 1)], (c, h, w))
             value = draft.same("LRN", value, size=3)

@@ -85,9 +85,10 @@ class Stretch:
         """Whether nothing sticks out of the map."""
         return bool(self.start.min(initial=0) >= 0 and (self.start + self.size).max(initial=0) <= length)
 
-    def covers(self, length: int) -> bool:
-        """Whether it is the whole map."""
-        return self.size == length and not self.start.any()
+    def holds(self, reach: Reach) -> bool:
+        """Whether it leaves out nothing that changes."""
+        inside = (self.start <= reach.first) & (reach.last < self.start + self.size)
+        return bool(np.all(inside | reach.is_empty))
 
     def equals(self, other: Stretch) -> bool:
         """Same size and places."""
@@ -109,6 +110,10 @@ class Cut:
     def read_by(self, slides: tuple[Slide, Slide]) -> Cut:
         """What kernels read to compute it."""
         return Cut(self.rows.read_by(slides[0]), self.columns.read_by(slides[1]))
+
+    def holds(self, change: Change) -> bool:
+        """Whether it leaves out nothing that changes; what lies outside is then what the base holds."""
+        return self.rows.holds(change.rows) and self.columns.holds(change.columns)
 
     def lies_within(self, size: tuple[int, int]) -> bool:
         """Whether nothing sticks out of a map of this height and width."""

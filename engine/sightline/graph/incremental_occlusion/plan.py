@@ -134,9 +134,9 @@ class Planner:
         pending = [(step, cut)]
         while pending:
             one, cut = pending.pop()
-            size = self._changes[one.name].size
-            if not cut.lies_within(size) or cut.positions == size[0] * size[1]:
-                continue
+            change = self._changes[one.name]
+            if not (cut.lies_within(change.size) and cut.holds(change)) or cut.positions == math.prod(change.size):
+                continue  # a kernel of one position and stride 2, for one, reads less than what changes
             wider |= {str(value.name): cut for value in one.node.outputs}
             if one.growth.keeps_place:
                 alone = [name for name in one.sources if len(self._readers[name]) == 1 and name in self._makers]

@@ -9,6 +9,8 @@ Cases, with the numbers that the code carries:
     4. A mean over all positions is the sum over the cut, plus what the base holds outside it, over their number.
     5. A node that is computed whole reads whole values: the cut of a windowed input is then the whole map.
     6. An output of the sweep that is computed in part is put out whole.
+    7. A gathered operand of a join passes a pooling of one position. It changes no number; behind it ONNX Runtime's
+       CPU provider keeps the blocked layout of its convolutions and fuses the join into one of them.
 """
 
 from __future__ import annotations
@@ -150,16 +152,18 @@ class _Writer:
             needed = cut.read_by(step.growth.slides)
             _unpad(node)  # 2
         for name in step.sources:
-            self._read(node, name, needed, step.growth.filler)
+            self._read(node, name, needed, step.growth.filler, joins=len(step.sources) > 1)
 
-    def _read(self, node: ir.Node, name: str, cut: Cut, filler: float) -> None:
-        """Let a node read this cut of a value."""
+    def _read(self, node: ir.Node, name: str, cut: Cut, filler: float, *, joins: bool = False) -> None:
+        """Let a node read this cut of a value; ``joins`` if it reads others beside it."""
         if name == str(self._image.name):
             found = self._picture(cut, filler)  # 3
         elif cut.equals(self._plan.cuts[name]):
             return
         else:
             found = self._gather(node, name, cut, filler)  # 1
+            if joins:
+                found = self._blocked(node, found)  # 7
         for place, value in enumerate(node.inputs):
             if value is not None and str(value.name) == name:
                 node.replace_input_with(place, found)
@@ -181,7 +185,7 @@ class _Writer:
                 return value
         made = self._gathered.setdefault(name, [])
         table = Table(f"{name}@table{len(made)}", cut, filler)
-        index = self._input(table.input, ("M", None, None), ir.DataType.INT32)
+        index = self._input(table.input, ("M", cut.rows.size, cut.columns.size), ir.DataType.INT32)
         rows = ir.node("Gather", [self._rows(name), index], {"axis": 0})
         maps = ir.node("Transpose", [rows.outputs[0]], {"perm": [0, 3, 1, 2]})
         maps.outputs[0].name = f"{name}@cut{len(made)}"
@@ -189,6 +193,13 @@ class _Writer:
         self._tables.setdefault(name, []).append(table)
         made.append((cut, filler, maps.outputs[0]))
         return maps.outputs[0]
+
+    def _blocked(self, reader: ir.Node, value: ir.Value) -> ir.Value:
+        """The value in the layout of ONNX Runtime's convolutions."""
+        pool = ir.node("MaxPool", [value], {"kernel_shape": [1, 1]})
+        pool.outputs[0].name = f"{value.name}@blocked"
+        self._graph.insert_before(reader, pool)
+        return pool.outputs[0]
 
     def _rows(self, name: str) -> ir.Value:
         """Rows of channels: of the base, of the fillers, of the windows; made behind the value's own node."""
