@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sightline.target import Target
-from sightline.types import FloatArray
+from sightline.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class SweepChunk:
     """Scores of some windows of one image."""
 
     image: int  # row in the batch
-    windows: slice  # rows of the window table
+    windows: IntArray  # (m,) rows of the window table
     scores: FloatArray  # (m,)
 
 
@@ -117,16 +115,29 @@ class WindowSweep(Forward, Protocol):
     """Scores many copies of each image, each with one window hidden."""
 
     def sweep(
-        self, images: FloatArray, windows: NDArray[np.int64], fill: FloatArray, target: Target
+        self,
+        images: FloatArray,
+        windows: IntArray,
+        fill: FloatArray,
+        target: Target,
+        *,
+        rows: Sequence[IntArray] | None = None,
+        tolerance: float = 0.0,
     ) -> Iterator[SweepChunk]:
-        """Stream the scores of every image with every window in turn replaced by the fill.
+        """Stream the scores of every image with each window in turn replaced by the fill.
 
         Args:
             images: (B, C, H, W).
             windows: (M, 4) rows of top, left, height, width in pixels, inside the image.
             fill: what a hidden pixel becomes, broadcast against (B, C, H, W).
             target: bound.
+            rows: for each image, the windows that are hidden; all of them when None.
+            tolerance: share of every layer's map that a route need not follow changes into; 0 is exact.
         """
+        ...
+
+    def read_image(self, path: Path) -> FloatArray:
+        """(C, H, W) of an image file, read as the model's input."""
         ...
 
 

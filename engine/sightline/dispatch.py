@@ -191,4 +191,6 @@ def _plan(method: Method, model: Model, chosen: Route, settings: Settings, refus
 
 def _forecast(method: Method, model: Model, chosen: Route, settings: Settings) -> Forecast | None:
     windows = getattr(method, "windows_of", None)
-    return None if windows is None else chosen.forecast(model, settings, windows(*model.input_size))
+    if windows is None:
+        return None
+    return chosen.forecast(model, settings, windows(*model.input_size), getattr(method, "tolerance", 0.0))

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar, cast, runtime_check
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.agreement import Agreement
+
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 ByteArray = NDArray[np.uint8]
@@ -96,7 +98,7 @@ class Result(Protocol):
 
 
 R = TypeVar("R", bound=Result)
-ROWWISE = ("photos", "classes")  # fields that are no arrays and still have one entry per row
+ROWWISE = ("photos", "classes", "fidelity")  # fields that are no arrays and still have one entry per row
 
 
 def joined(results: Sequence[R]) -> R:
@@ -131,6 +133,7 @@ class Heatmaps:
         classes: the class index that the target meant for each image, or None where it names no single class.
         signed: False when the method cannot give negative values (a channel maximum of absolutes, for example).
         approximate: True when a tolerance was traded for speed; shown wherever the maps appear.
+        fidelity: of approximate maps, one entry per map: agreement with the exact one, or None where nobody measured.
     """
 
     values: FloatArray
@@ -139,6 +142,7 @@ class Heatmaps:
     classes: tuple[int | None, ...]
     signed: bool = True
     approximate: bool = False
+    fidelity: tuple[Agreement | None, ...] = ()
     provenance: Provenance | None = None
 
     def __len__(self) -> int:
@@ -147,7 +151,12 @@ class Heatmaps:
     def columns(self) -> Mapping[str, Sequence[object]]:
         """The target's class and score, and the map's range, per image."""
         flat = self.values.reshape(len(self), math.prod(self.values.shape[1:]))
-        return {
+        agreements = {
+            f"fidelity_{name}": [None if one is None else float(getattr(one, name)) for one in self.fidelity]
+            for name in ("spearman", "ssim", "top")
+            if self.approximate
+        }
+        return agreements | {
             "target_class": list(self.classes),
             "score": [float(score) for score in self.scores],
             "minimum": [float(value) for value in flat.min(axis=1)],

@@ -68,7 +68,7 @@ def test_plan(shell: Shell, net: Path) -> None:
     said = shell("plan", "occlusion", net, "--window", "3", "--stride", "2", "--threads", "2", "--json")
     assert said.code == 0
     facts = said.json
-    assert facts["method"] == "Occlusion(window=3, stride=2, fill=0.0)"
+    assert facts["method"].startswith("Occlusion(window=3, width=None, stride=2, fill=0.0, seed=0, ")
     assert (facts["route"], facts["provider"]) == ("ort", "CPUExecutionProvider")
     assert facts["passes"] == 3 * 3 + 1
     assert facts["macs"] == 10 * 2296

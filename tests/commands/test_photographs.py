@@ -11,7 +11,7 @@ import pytest
 from commands.calling import Shell
 from sightline import open_job
 from sightline.image import read_image
-from sightline.methods.forward.occlusion import window_grid
+from sightline.methods.forward._windows import window_grid
 from sightline.model import load
 from sightline.reading import read
 from sightline.target import probability
@@ -82,7 +82,7 @@ def test_occlusion_finds_the_window_that_matters(squeezenet_path: Path, photos: 
         method, target = sightline.Occlusion(window=56, stride=56), probability(1)
         maps = model.explain(batch, method, target, threads=2)
         assert isinstance(maps, Heatmaps)
-        top, left, height, width = window_grid(224, 224, 56, 56)[5]
+        top, left, height, width = window_grid((224, 224), (56, 56), 56)[5]
         hidden = batch.tensor.copy()
         hidden[:, :, top : top + height, left : left + width] = 0
         both = sightline.Batch.of(np.concatenate([batch.tensor, hidden]))

@@ -105,7 +105,7 @@ def test_overlays_and_report(shell: Shell, net: Path, noise_folder: Path, tmp_pa
     page = (out / "report.html").read_text(encoding="utf-8")
     assert all(f"{row}.png" in page for row in range(3))
     assert "3.png" not in page
-    assert "Occlusion(window=3, stride=3" in page
+    assert "Occlusion(window=3, width=None, stride=3" in page
     assert len(list((out / "overlays").rglob("*.png"))) >= 3
     said = shell(*words, "--report", "--limit", "3", "--resume", "--json")  # explained again for the page alone
     assert said.code == 0

@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.stats import rankdata
 
-from problems import PROBLEMS, Problem, linear
+from problems import PROBLEMS, Problem, convolutional, linear
 from sightline.errors import UsageError
-from sightline.methods.forward.occlusion import Occlusion, add_windows, window_grid
+from sightline.methods.forward._windows import mean_map, window_grid
+from sightline.methods.forward.occlusion import Occlusion
 from sightline.model import Model
 from sightline.target import Target, logit, probability, top
 from sightline.types import Batch, Heatmaps
@@ -102,18 +105,18 @@ def test_windows_hide_every_pixel_and_stay_inside(seed: int) -> None:
     rng = np.random.default_rng(seed)
     height, width, window = (int(n) for n in rng.integers(1, 40, 3))
     stride = int(rng.integers(1, window + 1))
-    grid = window_grid(height, width, window, stride)
+    grid = window_grid((height, width), (window, window), stride)
     expected = [
         [top_, left, bottom - top_, right - left]
         for top_, bottom in places(height, window, stride)
         for left, right in places(width, window, stride)
     ]
     assert grid.tolist() == expected
-    cover = np.zeros((height + 1, width + 1))
-    add_windows(cover, grid, np.ones(len(grid)))
-    counted = cover.cumsum(axis=0).cumsum(axis=1)[:height, :width]
-    assert np.array_equal(counted, masks(height, width, window, stride).sum(axis=0))
-    assert counted.min() >= 1
+    hidden = masks(height, width, window, stride)
+    amounts = rng.standard_normal(len(grid))
+    expected_map = (amounts[:, None, None] * hidden).sum(axis=0) / hidden.sum(axis=0)
+    np.testing.assert_allclose(mean_map(grid, amounts, (height, width)), expected_map, rtol=1e-4, atol=1e-5)
+    assert hidden.sum(axis=0).min() >= 1
     assert Occlusion(window=window, stride=stride).forward_passes(height, width) == len(expected) + 1
 
 
@@ -130,6 +133,85 @@ def test_parameters_out_of_range_are_refused_when_planned(
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
         open_problem(linear()).plan(method)
+
+
+def filled(problem: Problem, images: np.ndarray, windows: list[tuple[int, int, int, int]], fill: np.ndarray):
+    """(B, H, W) for a linear problem: the mean over the windows that hide a pixel; 0 where none does."""
+    score = problem.logits
+    total = np.zeros((len(images), *problem.shape[1:]))
+    cover = np.zeros(problem.shape[1:])
+    for top_, left, height, width in windows:
+        place = np.s_[..., top_ : top_ + height, left : left + width]
+        masked = images.copy()
+        masked[place] = np.broadcast_to(fill, images.shape)[place]
+        total[place] += (score(images) - score(masked))[:, 1, None, None]
+        cover[place] += 1
+    return np.divide(total, cover, out=np.zeros_like(total), where=cover > 0)
+
+
+@pytest.mark.parametrize("fill", ["0.5,-1,2", "mean", "blur", "noise", -0.25], ids=str)
+def test_fills_of_every_kind(open_problem: Open, fill: float | str) -> None:
+    problem = linear()
+    images = problem.images(seed=11)
+    model = open_problem(problem)
+    expected = {
+        "0.5,-1,2": np.array([0.5, -1, 2]).reshape(1, 3, 1, 1),
+        "mean": images.mean(axis=(2, 3), keepdims=True),
+        "blur": gaussian_filter(images, (0, 0, 10, 10), mode="nearest"),
+        "noise": np.random.default_rng(4).standard_normal((1, *problem.shape), dtype=np.float32),
+        -0.25: np.full((1, 1, 1, 1), -0.25),
+    }[fill]
+    windows = ((0, 0, 2, 3), (1, 1, 3, 2), (4, 2, 1, 1))
+    maps = model.explain(Batch.of(images), Occlusion(windows=windows, fill=fill, seed=4), logit(1), threads=2)
+    np.testing.assert_allclose(maps.values, filled(problem, images, list(windows), expected), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("fill", "sentence"), [
+    ("nowhere.png", r"'nowhere.png' is no file and no filling. Accepted: a number, one"),
+    ("1,2", r"has 2 numbers; the model has 3 channels"),
+    ("nan", r"is not finite"),
+])  # fmt: skip
+def test_a_fill_that_does_not_exist(open_problem: Open, fill: str, sentence: str) -> None:
+    problem = linear()
+    with pytest.raises(UsageError, match=sentence):
+        open_problem(problem).explain(Batch.of(problem.images(seed=1)), Occlusion(fill=fill), logit(0), threads=2)
+
+
+def test_windows_that_are_not_square_and_larger_than_the_image(open_problem: Open) -> None:
+    problem = linear()
+    _, height, width = problem.shape
+    images = problem.images(seed=3)
+    model = open_problem(problem)
+    maps = model.explain(Batch.of(images), Occlusion(window=2, width=99, stride=1), logit(1), threads=2)
+    windows = [(top_, 0, 2, width) for top_ in range(height - 1)]
+    np.testing.assert_allclose(
+        maps.values, filled(problem, images, windows, np.zeros((1, 1, 1, 1))), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_window_outside_the_image_is_refused(open_problem: Open) -> None:
+    with pytest.raises(UsageError, match=r"Window \(0, 6, 2, 2\) does not lie inside the image"):
+        open_problem(linear()).plan(Occlusion(windows=((0, 0, 1, 1), (0, 6, 2, 2))))
+
+
+def test_refinement_sweeps_the_important_windows_exactly(open_problem: Open) -> None:
+    problem = convolutional("refined", shape=(3, 24, 20))
+    images = problem.images(seed=5)
+    model = open_problem(problem)
+    exact = model.explain(Batch.of(images), Occlusion(window=4, stride=2), logit(1), threads=2)
+    maps = {
+        share: model.explain(Batch.of(images), Occlusion(window=4, stride=2, refine=share), logit(1), threads=2)
+        for share in (0.1, 0.5, 1.0)
+    }
+    np.testing.assert_allclose(maps[1.0].values, exact.values, rtol=1e-5, atol=1e-6)
+    wrong = [np.abs(maps[share].values - exact.values).mean() for share in (0.1, 0.5, 1.0)]
+    assert wrong[0] > wrong[1] > wrong[2]
+    assert all(one.approximate for one in maps.values())
+    first, *rest = maps[0.5].columns()["fidelity_spearman"]
+    ranks = [rankdata(one.values[0]) for one in (maps[0.5], exact)]
+    assert first == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert rest == [None] * (len(images) - 1)
+    assert "fidelity_spearman" not in exact.columns()
 
 
 def test_no_mask_is_ever_made(open_problem: Open) -> None:

@@ -91,7 +91,7 @@ class Route(ABC):
     def obstacles(self, request: Request) -> list[str]:
         """Why the machine or the model stands in the way; the ability is there."""
 
-    def forecast(self, model: Model, settings: Settings, windows: IntArray) -> Forecast | None:
+    def forecast(self, model: Model, settings: Settings, windows: IntArray, tolerance: float) -> Forecast | None:
         """What a sweep over windows will cost; None of a route that offers none."""
         return None
 

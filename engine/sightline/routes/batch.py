@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+R = TypeVar("R")
 
 GAIN = 1.03  # a larger batch must be this much faster per image to be worth its memory
 LARGEST = 256
@@ -73,3 +76,23 @@ def _seconds(run: Callable[[int], object], batch: int) -> float:
     start = time.perf_counter()
     run(batch)
     return time.perf_counter() - start
+
+
+def halving(run: Callable[[slice], R], count: int, batch: int) -> Iterator[tuple[slice, R]]:
+    """Run rows 0 to ``count`` in chunks, half as large from where one does not fit the memory.
+
+    Raises:
+        MemoryError: a single row does not fit.
+    """
+    start = 0
+    while start < count:
+        chunk = slice(start, min(start + batch, count))
+        try:
+            found = run(chunk)
+        except MemoryError:
+            if chunk.stop - chunk.start == 1:
+                raise
+            batch = (chunk.stop - chunk.start) // 2
+            continue
+        yield chunk, found
+        start = chunk.stop

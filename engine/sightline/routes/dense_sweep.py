@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sightline.abilities import SweepChunk
+from sightline.routes.batch import halving
 from sightline.target import Target
-from sightline.types import FloatArray
+from sightline.types import FloatArray, IntArray
 
 
 def dense_sweep(
     score: Callable[[FloatArray, Target], FloatArray],
     images: FloatArray,
-    windows: NDArray[np.int64],
+    windows: IntArray,
     fill: FloatArray,
     target: Target,
     batch: int,
+    rows: Sequence[IntArray],
 ) -> Iterator[SweepChunk]:
-    """Scores of every image with each window hidden in turn.
+    """Scores of every image with each of its windows hidden in turn.
 
     One buffer of ``batch`` copies is kept; before a run the windows are painted into it, after it they are
     restored from the image, so that memory does not depend on the number of windows and no mask is ever made.
+    Images with few windows share a run.
 
     Args:
         score: (b, C, H, W) and a bound target to (b,) scores.
@@ -32,18 +34,34 @@ def dense_sweep(
         fill: what a hidden pixel becomes, broadcast against (B, C, H, W).
         target: bound to the B images.
         batch: rows of the buffer.
+        rows: of ``windows``, for each image.
     """
     fills = np.broadcast_to(fill, images.shape)
-    buffer = np.empty((min(batch, len(windows)), *images.shape[1:]), dtype=np.float32)
-    for image in range(len(images)):
-        buffer[:] = images[image]
-        for start in range(0, len(windows), batch):
-            chunk = windows[start : start + batch]
-            for row, (top, left, height, width) in enumerate(chunk):
-                place = np.s_[:, top : top + height, left : left + width]
-                buffer[row][place] = fills[image][place]
-            scores = score(buffer[: len(chunk)], target.take([image] * len(chunk)))
-            yield SweepChunk(image, slice(start, start + len(chunk)), scores)
-            for row, (top, left, height, width) in enumerate(chunk):
-                place = np.s_[:, top : top + height, left : left + width]
-                buffer[row][place] = images[image][place]
+    owners = np.repeat(np.arange(len(images)), [len(one) for one in rows])  # (n,) image of every pass
+    hidden = np.concatenate([*rows, np.zeros(0, np.int64)])  # (n,) window of every pass
+    buffer = np.empty((min(batch, len(owners)), *images.shape[1:]), dtype=np.float32)
+    held = np.full(len(buffer), -1)  # image that each row of the buffer is a copy of
+
+    def run(chunk: slice) -> FloatArray:
+        for row, (owner, window) in enumerate(zip(owners[chunk], hidden[chunk], strict=True)):
+            if held[row] != owner:
+                buffer[row], held[row] = images[owner], owner
+            _paint(buffer[row], fills[owner], windows[window])
+        try:
+            count = chunk.stop - chunk.start
+            return score(buffer[:count], target.take(owners[chunk].tolist()))
+        finally:
+            for row, (owner, window) in enumerate(zip(owners[chunk], hidden[chunk], strict=True)):
+                _paint(buffer[row], images[owner], windows[window])
+
+    for chunk, scores in halving(run, len(owners), max(len(buffer), 1)):
+        for owner in dict.fromkeys(owners[chunk].tolist()):
+            mine = owners[chunk] == owner
+            yield SweepChunk(owner, hidden[chunk][mine], scores[mine])
+
+
+def _paint(copy: FloatArray, source: FloatArray, window: IntArray) -> None:
+    """Replace a window of an image (C, H, W) by that of another."""
+    top, left, height, width = window
+    place = np.s_[:, top : top + height, left : left + width]
+    copy[place] = source[place]

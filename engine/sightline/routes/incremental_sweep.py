@@ -55,7 +55,7 @@ class IncrementalSweep:
         wanted = dict.fromkeys(one.value for one in self._sweep.remainders)
         return Base(image, np.broadcast_to(fill, image.shape), maps, {name: _integral(maps[name]) for name in wanted})
 
-    def feed(self, base: Base, rows: slice) -> dict[str, NDArray[Any]]:
+    def feed(self, base: Base, rows: IntArray) -> dict[str, NDArray[Any]]:
         """Inputs of the sweep graph for some of the windows."""
         feed: dict[str, NDArray[Any]] = {}
         for picture in self._sweep.pictures:
@@ -66,12 +66,12 @@ class IncrementalSweep:
             feed[one.input] = _outside(base.integrals[one.value], one, rows)
         return feed
 
-    def run(self, base: Base, rows: slice) -> Mapping[str, FloatArray]:
+    def run(self, base: Base, rows: IntArray) -> Mapping[str, FloatArray]:
         """Outputs of the sweep graph for some of the windows."""
         return self._run_sweep(self.feed(base, rows))
 
 
-def _assembled(base: Base, picture: Picture, windows: IntArray, rows: slice) -> FloatArray:
+def _assembled(base: Base, picture: Picture, windows: IntArray, rows: IntArray) -> FloatArray:
     """(m, C, h, w) cuts of the image with each window hidden."""
     channels, height, width = base.image.shape
     h, w = picture.cut.rows.size, picture.cut.columns.size
@@ -94,7 +94,7 @@ def _paste(made: FloatArray, image: FloatArray, place: tuple[int, int], window: 
         ]
 
 
-def _tables(activations: FloatArray, source: Source, rows: slice) -> dict[str, NDArray[Any]]:
+def _tables(activations: FloatArray, source: Source, rows: IntArray) -> dict[str, NDArray[Any]]:
     """The base's rows that the windows of this chunk touch, and the tables that index them."""
     height, width, channels = activations.shape
     cuts = [table.cut.rows for table in source.tables]
@@ -123,7 +123,7 @@ def _integral(activations: FloatArray) -> NDArray[np.float64]:
     return sums
 
 
-def _outside(integral: NDArray[np.float64], remainder: Remainder, rows: slice) -> FloatArray:
+def _outside(integral: NDArray[np.float64], remainder: Remainder, rows: IntArray) -> FloatArray:
     """(m, C, 1, 1) sums over all positions that the cut leaves out."""
     top, left = remainder.cut.rows.start[rows], remainder.cut.columns.start[rows]
     bottom, right = top + remainder.cut.rows.size, left + remainder.cut.columns.size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from sightline.abilities import SweepChunk, Taps, Weights, WindowSweep
 from sightline.errors import BadModel, MissingProvider
 from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.serialise import serialise
+from sightline.image import read_image
 from sightline.routes.base import Forecast, Request, Route, Settings
 from sightline.routes.dense_sweep import dense_sweep
 from sightline.routes.oracle import GraphOracle
@@ -54,15 +56,28 @@ class OrtOracle(GraphOracle):
         return lambda batch: cast(None, self.run(self.noise(batch), names))
 
     def sweep(
-        self, images: FloatArray, windows: NDArray[np.int64], fill: FloatArray, target: Target
+        self,
+        images: FloatArray,
+        windows: IntArray,
+        fill: FloatArray,
+        target: Target,
+        *,
+        rows: Sequence[IntArray] | None = None,
+        tolerance: float = 0.0,
     ) -> Iterator[SweepChunk]:
         """Scores of every image with each window hidden in turn; see ``WindowSweep``."""
-        if len(images) * len(windows) == 0:
+        chosen = [np.arange(len(windows))] * len(images) if rows is None else rows
+        passes = sum(len(one) for one in chosen)
+        if passes == 0:
             return iter(())
-        opened = self._sweeps.opened(windows, self.names_of(target), len(images))
+        opened = self._sweeps.opened(windows, self.names_of(target), tolerance, passes)
         if opened is not None:
-            return self._sweeps.run(opened, images, windows, fill, target)
-        return dense_sweep(self.scores, images, windows, fill, target, self.batch_size(len(images) * len(windows)))
+            return self._sweeps.run(opened, images, fill, target, chosen)
+        return dense_sweep(self.scores, images, windows, fill, target, self.batch_size(passes), chosen)
+
+    def read_image(self, path: Path) -> FloatArray:
+        """(C, H, W) of an image file, read as the model's input."""
+        return self.model.preprocess(read_image(path))[1]
 
     def runner(self, graph: ir.Model, names: tuple[str, ...]) -> Run:
         """A rewritten graph, opened like the model's own: inputs by name to these values."""
@@ -194,8 +209,8 @@ class OrtRoute(Route):
             return ["TensorRT has a route of its own: leave --route out, or choose --route tensorrt."]
         return provider_obstacles(request.settings.device)
 
-    def forecast(self, model: Model, settings: Settings, windows: IntArray) -> Forecast:
-        return forecast(model, settings, windows, (model.logits_name,))
+    def forecast(self, model: Model, settings: Settings, windows: IntArray, tolerance: float) -> Forecast:
+        return forecast(model, settings, windows, (model.logits_name,), tolerance)
 
     def provider(self, settings: Settings) -> str:
         return PROVIDERS[settings.device]

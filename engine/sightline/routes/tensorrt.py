@@ -26,8 +26,8 @@ class TensorrtRoute(Route):
             return ["It runs only when asked for with --device tensorrt."]
         return provider_obstacles("tensorrt")
 
-    def forecast(self, model: Model, settings: Settings, windows: IntArray) -> Forecast:
-        return forecast(model, settings, windows, (model.logits_name,))
+    def forecast(self, model: Model, settings: Settings, windows: IntArray, tolerance: float) -> Forecast:
+        return forecast(model, settings, windows, (model.logits_name,), tolerance)
 
     def provider(self, settings: Settings) -> str:
         return PROVIDERS["tensorrt"]

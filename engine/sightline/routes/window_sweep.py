@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,14 +11,14 @@ import numpy as np
 from sightline.abilities import SweepChunk
 from sightline.graph.incremental_occlusion import SweepPlan, compile_sweep, plan_sweep
 from sightline.routes.base import Forecast, Settings
-from sightline.routes.batch import measured_batch
+from sightline.routes.batch import halving, measured_batch
 from sightline.routes.oracle import Values
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from sightline.model import Model
-    from sightline.routes.incremental_sweep import IncrementalSweep
+    from sightline.routes.incremental_sweep import Base, IncrementalSweep
     from sightline.routes.ort import OrtOracle
 
 REWRITE = "incremental_occlusion"
@@ -26,6 +26,7 @@ WORTH = 1.1  # predicted speed-up from which the rewrite is tried
 SURE = 1.6  # predicted speed-up from which it is not compared with the dense sweep by measuring
 BRIEF = 2.0  # seconds of predicted work below which nothing is measured
 LARGEST = 128  # windows per run
+SMALL = 16  # windows per run where that is not measured
 LIVE = 3  # times the widest node's numbers that a run holds at once
 
 
@@ -42,13 +43,15 @@ def obstacles(model: Model) -> list[str]:
     return reasons
 
 
-def forecast(model: Model, settings: Settings, windows: IntArray, names: tuple[str, ...]) -> Forecast:
+def forecast(
+    model: Model, settings: Settings, windows: IntArray, names: tuple[str, ...], tolerance: float
+) -> Forecast:
     """What a sweep over these windows is predicted to cost per image, and how it will be run."""
     reasons = [] if settings.sweep == "dense" else obstacles(model)
     if reasons or len(windows) == 0 or settings.sweep == "dense":
         macs = model.layers.macs * (len(windows) + 1)
         return Forecast(None, macs, 1.0, 1.0, tuple(reasons))
-    return _forecast(sweep_plan(model, windows, names), settings)
+    return _forecast(sweep_plan(model, windows, names, tolerance), settings)
 
 
 def _forecast(plan: SweepPlan, settings: Settings) -> Forecast:
@@ -60,9 +63,9 @@ def _forecast(plan: SweepPlan, settings: Settings) -> Forecast:
     return Forecast(REWRITE, macs, plan.speed_up, plan.ceiling, ())
 
 
-def sweep_plan(model: Model, windows: IntArray, names: tuple[str, ...]) -> SweepPlan:
+def sweep_plan(model: Model, windows: IntArray, names: tuple[str, ...], tolerance: float = 0.0) -> SweepPlan:
     """The best plan for a model whose sweep can be rewritten."""
-    return plan_sweep(model.folded, model.layers.shapes, windows, names)
+    return plan_sweep(model.folded, model.layers.shapes, windows, names, tolerance)
 
 
 @dataclass
@@ -83,53 +86,52 @@ class WindowSweeps:
 
     def __init__(self, oracle: OrtOracle):
         self._oracle = oracle
-        self._opened: tuple[tuple[bytes, tuple[str, ...]], OpenedSweep | None] | None = None
+        self._opened: tuple[tuple[bytes, tuple[str, ...], float], OpenedSweep | None] | None = None
 
-    def opened(self, windows: IntArray, names: tuple[str, ...], images: int) -> OpenedSweep | None:
-        """The incremental sweep for these windows, ready to run; None where the dense one is to be taken."""
-        key = (windows.tobytes(), names)
+    def opened(self, windows: IntArray, names: tuple[str, ...], tolerance: float, passes: int) -> OpenedSweep | None:
+        """The incremental sweep, ready for so many passes; None where the dense one is to be taken."""
+        key = (windows.tobytes(), names, tolerance)
         if self._opened is None or self._opened[0] != key:
-            self._opened = (key, self._open(windows, names))
+            self._opened = (key, self._open(windows, names, tolerance))
         found = self._opened[1]
-        if found is not None and found.batch is None and not self._settled(found, len(windows) * images):
+        if found is not None and found.batch is None and not self._settled(found, passes):
             self._opened = (key, None)
             return None
         return found
 
     def run(
-        self, opened: OpenedSweep, images: FloatArray, windows: IntArray, fill: FloatArray, target: Target
+        self,
+        opened: OpenedSweep,
+        images: FloatArray,
+        fill: FloatArray,
+        target: Target,
+        rows: Sequence[IntArray],
     ) -> Iterator[SweepChunk]:
-        """Scores of every image with each window hidden in turn."""
+        """Scores of every image with each of its windows hidden in turn."""
         fills = np.broadcast_to(fill, images.shape)
         model = self._oracle.model
-        for image in range(len(images)):
+        for image, hidden in enumerate(rows):
             base = opened.sweep.base(images[image], fills[image])
-            start = 0
-            while start < len(windows):
-                rows = slice(start, min(start + (opened.batch or 16), len(windows)))
-                try:
-                    outputs = opened.sweep.run(base, rows)
-                except MemoryError:
-                    if rows.stop - rows.start == 1:
-                        raise
-                    opened.batch = (rows.stop - rows.start) // 2
-                    continue
+
+            def run(chunk: slice, base: Base = base, hidden: IntArray = hidden) -> Mapping[str, FloatArray]:
+                return opened.sweep.run(base, hidden[chunk])
+
+            for chunk, outputs in halving(run, len(hidden), opened.batch or SMALL):
                 values = Values(outputs, model.logits_name, model.activation)
-                scores = target.take([image] * (rows.stop - rows.start)).value(values)
-                yield SweepChunk(image, rows, np.asarray(scores, dtype=np.float32))
-                start = rows.stop
+                scores = target.take([image] * (chunk.stop - chunk.start)).value(values)
+                yield SweepChunk(image, hidden[chunk], np.asarray(scores, dtype=np.float32))
 
     def close(self) -> None:
         """Release the sessions."""
         self._opened = None
 
-    def _open(self, windows: IntArray, names: tuple[str, ...]) -> OpenedSweep | None:
+    def _open(self, windows: IntArray, names: tuple[str, ...], tolerance: float) -> OpenedSweep | None:
         from sightline.routes.incremental_sweep import IncrementalSweep  # Numba takes its time to import
 
         model, settings = self._oracle.model, self._oracle.settings
         if settings.sweep == "dense" or obstacles(model):
             return None
-        plan = sweep_plan(model, windows, names)
+        plan = sweep_plan(model, windows, names, tolerance)
         if _forecast(plan, settings).rewrite is None:
             return None
         compiled = compile_sweep(model.folded, model.layers.shapes, plan, names)
@@ -145,7 +147,7 @@ class WindowSweeps:
         room = settings.memory // 4 - plan.kept
         largest = max(1, min(LARGEST, plan.windows, room // max(1, LIVE * plan.live)))
         if plan.cost.seconds * rows < BRIEF:
-            opened.batch = min(16, largest)
+            opened.batch = min(SMALL, largest)
             return True
 
         def trial() -> Callable[[int], object]:
@@ -153,7 +155,7 @@ class WindowSweeps:
             base = opened.sweep.base(noise, np.zeros_like(noise))
 
             def run(batch: int) -> object:
-                return opened.sweep.run(base, slice(0, batch))
+                return opened.sweep.run(base, np.arange(batch))
 
             return run
 

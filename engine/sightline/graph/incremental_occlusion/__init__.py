@@ -17,7 +17,9 @@ from sightline.types import IntArray
 __all__ = ["Sweep", "SweepPlan", "compile_sweep", "plan_sweep"]
 
 
-def plan_sweep(model: ir.Model, shapes: Shapes, windows: IntArray, outputs: tuple[str, ...]) -> SweepPlan:
+def plan_sweep(
+    model: ir.Model, shapes: Shapes, windows: IntArray, outputs: tuple[str, ...], tolerance: float = 0.0
+) -> SweepPlan:
     """The cheapest way to compute these outputs for every window, by prediction.
 
     Args:
@@ -25,8 +27,9 @@ def plan_sweep(model: ir.Model, shapes: Shapes, windows: IntArray, outputs: tupl
         shapes: of every value at batch 1 and the input size in question.
         windows: (M, 4) top, left, height, width inside the image.
         outputs: names of values.
+        tolerance: share of every map, along each axis, that changes are not followed into; 0 is exact.
     """
-    return Planner(model, shapes, windows, outputs).best()
+    return Planner(model, shapes, windows, outputs, tolerance).best()
 
 
 def compile_sweep(model: ir.Model, shapes: Shapes, plan: SweepPlan, outputs: tuple[str, ...]) -> Sweep:

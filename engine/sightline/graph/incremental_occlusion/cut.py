@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -53,6 +54,12 @@ class Reach:
         )
         last = np.maximum(np.where(self.is_empty, -1, self.last), np.where(other.is_empty, -1, other.last))
         return self._kept(first, last, self.length)
+
+    def capped(self, share: float) -> Self:
+        """Its middle, where it is longer than this share of the map."""
+        longest = max(1, math.ceil(share * self.length))
+        first = self.first + np.maximum(self.last - self.first + 1 - longest, 0) // 2
+        return type(self)(first, np.minimum(self.last, first + longest - 1), self.length)
 
     @property
     def is_empty(self) -> np.ndarray:
@@ -140,6 +147,10 @@ class Change:
     def through(self, slides: tuple[Slide, Slide], size: tuple[int, int]) -> Change:
         """What changes behind a sliding kernel whose output has this height and width."""
         return Change(self.rows.through(slides[0], size[0]), self.columns.through(slides[1], size[1]))
+
+    def capped(self, share: float) -> Change:
+        """Its middle, where it is longer than this share of the map along an axis."""
+        return Change(self.rows.capped(share), self.columns.capped(share))
 
     def joined(self, other: Change) -> Change:
         """What either changes."""

@@ -78,9 +78,13 @@ class Planner:
         shapes: of every value at batch 1.
         windows: (M, 4) top, left, height, width inside the image.
         outputs: names of the values that the sweep puts out.
+        tolerance: share of every map, along each axis, that changes are not followed into.
     """
 
-    def __init__(self, model: ir.Model, shapes: Shapes, windows: IntArray, outputs: tuple[str, ...]):
+    def __init__(
+        self, model: ir.Model, shapes: Shapes, windows: IntArray, outputs: tuple[str, ...], tolerance: float
+    ):
+        self._followed = 1 - tolerance
         self._shapes, self._count, self._outputs = shapes, len(windows), outputs
         self._image = str(model.graph.inputs[0].name)
         self._steps = _steps(model, shapes, self._image, outputs)
@@ -113,7 +117,7 @@ class Planner:
                 total = total.joined(changes[name])
             size = self._shapes[step.name][2:]
             if step.growth.kind == "sliding":
-                total = total.through(step.growth.slides, (size[0], size[1]))
+                total = total.through(step.growth.slides, (size[0], size[1])).capped(self._followed)
             changes |= {str(value.name): total for value in step.node.outputs}
         return changes
 
