@@ -69,6 +69,21 @@ def mobilenet_v2(folder: Path, threads: int) -> Network:
     return _random("MobileNetV2", torchvision.models.mobilenet_v2, folder, threads)
 
 
+def resnet18(folder: Path, threads: int) -> Network:
+    """ResNet-18 of random weights."""
+    return _random("ResNet-18", torchvision.models.resnet18, folder, threads)
+
+
+def resnet50(folder: Path, threads: int) -> Network:
+    """ResNet-50 of random weights."""
+    return _random("ResNet-50", torchvision.models.resnet50, folder, threads)
+
+
+def vgg16(folder: Path, threads: int) -> Network:
+    """VGG16 of random weights, with normalisation, without which random weights say nothing at this depth."""
+    return _random("VGG16-BN", torchvision.models.vgg16_bn, folder, threads)
+
+
 def _random(title: str, make: Any, folder: Path, threads: int) -> Network:
     torch.manual_seed(0)
     module = make(weights=None)
@@ -87,4 +102,6 @@ def _network(title: str, module: torch.nn.Module, path: Path, threads: int) -> N
     return Network(title, module.eval().requires_grad_(False), load(path, preset="imagenet"))
 
 
-MAKERS: Mapping[str, Callable[[Path, int], Network]] = {"squeezenet": squeezenet, "mobilenet_v2": mobilenet_v2}
+MAKERS: Mapping[str, Callable[[Path, int], Network]] = {
+    "squeezenet": squeezenet, "mobilenet_v2": mobilenet_v2, "resnet18": resnet18, "resnet50": resnet50, "vgg16": vgg16
+}  # fmt: skip

@@ -133,7 +133,7 @@ class Race:
         case: str,
         metric: str,
         unit: str,
-        work: float | None = None,
+        work: float | Mapping[str, float] | None = None,
     ) -> list[Row]:
         """Measure, append the rows to the device's table and return them.
 
@@ -143,7 +143,7 @@ class Race:
             case: model, sizes and settings, in words.
             metric: what ``value`` is.
             unit: of ``value``.
-            work: what one call does, in the unit's numerator; None records seconds.
+            work: what one call does, in the unit's numerator, the same for all or by subject; None records seconds.
         """
         seconds: dict[str, list[float]] = {name: [] for name in peers}
 
@@ -158,10 +158,13 @@ class Race:
         others = disturbance.share()
         timings = {OURS: Timing(self._benchmark.stats.stats.data)}
         timings |= {name: Timing(times) for name, times in seconds.items()}
-        best = min(peers, key=lambda name: statistics.median(seconds[name]))
+        if isinstance(work, Mapping):  # from here on, seconds of one unit
+            timings = {name: Timing([one / work[name] for one in timing.seconds]) for name, timing in timings.items()}
+        unit_work = 1.0 if isinstance(work, Mapping) else work
+        best = min(peers, key=lambda name: statistics.median(timings[name].seconds))
         rows: list[Row] = []
         for subject, timing in timings.items():
-            value, low, high = timing.quartiles(work)
+            value, low, high = timing.quartiles(unit_work)
             claim = timings[best].over(timing) if subject == OURS else (None, None, None)
             rows.append(
                 self._session.row(

@@ -45,7 +45,7 @@ class Occlusion:
     seed: int = 0  # of the noise that fills
     windows: tuple[tuple[int, int, int, int], ...] = ()  # top left height width of each, instead of the grid
     tolerance: float = 0.0  # share of every layer's map that changes are not followed into; 0 is exact
-    refine: float | None = None  # share of the windows that are swept after every second one; none: all are
+    refine: float | None = None  # share of the windows swept after every second one; none: all are
     sample: int = 1  # images per batch swept exactly too where the maps are approximate
 
     def run(self, oracle: WindowSweep, images: Batch, target: Target) -> Heatmaps:
