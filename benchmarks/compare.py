@@ -16,7 +16,6 @@ from pathlib import Path
 from recording import OURS, Row, read
 
 RESULTS = Path(__file__).parent / "results"
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 NOT_MEASURED = "not measured"
 
 Key = tuple[str, str, str]  # benchmark, case, subject
@@ -79,20 +78,40 @@ def _change(old: Row, new: Row) -> str:
 
 
 def update(readme: Path, rows: Sequence[Row], *, check: bool) -> int:
-    """Put the table between the markers, or say that it is stale."""
+    """Put each table between its markers, or say that one is stale."""
     text = readme.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        print(f"{readme} lacks {BEGIN} or, after it, {END}: put both where the table belongs.", file=sys.stderr)
-        return 2
-    renewed = f"{head}{BEGIN}\n{table(rows)}\n{END}{tail}"
+    renewed = text
+    for name, make in {"benchmarks": table, "truth": truth_table}.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        head, found, rest = renewed.partition(begin)
+        _, ended, tail = rest.partition(end)
+        if not found or not ended:
+            print(f"{readme} lacks {begin} or, after it, {end}: put both where the table belongs.", file=sys.stderr)
+            return 2
+        renewed = f"{head}{begin}\n{make(rows)}\n{end}{tail}"
     if check and renewed != text:
         print(f"{readme} is stale: run python benchmarks/compare.py --readme {readme}", file=sys.stderr)
         return 1
     if not check:
         readme.write_text(renewed, encoding="utf-8")
     return 0
+
+
+def truth_table(rows: Sequence[Row]) -> str:
+    """Markdown: one line for each method, best first, and the controls among them."""
+    current = [row for row in _current(rows) if row.benchmark == "truth"]
+    if not current:
+        return f"Everything is {NOT_MEASURED} yet: `make bench`."
+    device = max(current, key=lambda row: row.date).device
+    metrics = list(dict.fromkeys(row.metric for row in current))
+    found: dict[str, dict[str, float]] = {}
+    for row in current:
+        if row.device == device:
+            found.setdefault(row.subject, {})[row.metric] = row.value
+    lines = [f"| method | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
+    for name, values in sorted(found.items(), key=lambda entry: -entry[1][metrics[-1]]):
+        lines.append(f"| {name} | {' | '.join(f'{values[metric]:.0%}' for metric in metrics)} |")
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--results", type=Path, default=HERE / "results", help="folder of the tables (benchmarks/results)"
     )
     group.addoption("--window", type=int, default=16, help="of occlusion, pixels (16)")
+    group.addoption("--masks", type=int, default=4000, help="of RISE (4000)")
     group.addoption("--stride", type=int, default=8, help="of occlusion, pixels (8)")
 
 

@@ -95,6 +95,10 @@ class Forward(Protocol):
         """(B,) values of a bound target."""
         ...
 
+    def read_image(self, path: Path) -> FloatArray:
+        """(C, H, W) of an image file, read as the model's input."""
+        ...
+
 
 @runtime_checkable
 class Taps(Forward, Protocol):
@@ -134,10 +138,6 @@ class WindowSweep(Forward, Protocol):
             rows: for each image, the windows that are hidden; all of them when None.
             tolerance: share of every layer's map that a route need not follow changes into; 0 is exact.
         """
-        ...
-
-    def read_image(self, path: Path) -> FloatArray:
-        """(C, H, W) of an image file, read as the model's input."""
         ...
 
 

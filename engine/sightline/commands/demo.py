@@ -21,7 +21,13 @@ from sightline.reading import read
 from sightline.report import report
 from sightline.types import Heatmaps, Result
 
-FINER: dict[str, dict[str, Any]] = {"occlusion": {"window": 16, "stride": 4}}  # the images have 96 pixels, not 224
+FINER: dict[str, dict[str, Any]] = {  # the images have 96 pixels, not 224, and the demo a minute
+    "occlusion": {"window": 16, "stride": 4},
+    "rise": {"masks": 500},
+    "kernel_shap": {"segments": 30, "samples": 300},
+    "lime": {"segments": 30, "samples": 300},
+    "superpixel_occlusion": {"segments": 30},
+}
 
 
 def demo(

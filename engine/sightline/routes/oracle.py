@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from sightline.abilities import Bound, Kernels
 from sightline.graph.kernels import read_kernels
 from sightline.graph.ports import Activation
+from sightline.image import read_image
 from sightline.routes.base import Settings
 from sightline.routes.batch import Measured, largest_batch, measured_batch
 from sightline.target import Target, needs_classes
@@ -83,6 +85,10 @@ class GraphOracle(ABC):
     def scores(self, images: FloatArray, target: Target) -> FloatArray:
         """(B,) values of a bound target."""
         return np.asarray(target.value(self._outputs(images, target)), dtype=np.float32)
+
+    def read_image(self, path: Path) -> FloatArray:
+        """(C, H, W) of an image file, read as the model's input."""
+        return self.model.preprocess(read_image(path))[1]
 
     def taps(self, images: FloatArray, layers: Sequence[str]) -> Mapping[str, FloatArray]:
         """(B, C, h, w) or (B, D) by layer, under the names that were given."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,7 +15,6 @@ from sightline.abilities import SweepChunk, Taps, Weights, WindowSweep
 from sightline.errors import BadModel, MissingProvider
 from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.serialise import serialise
-from sightline.image import read_image
 from sightline.routes.base import Forecast, Request, Route, Settings
 from sightline.routes.dense_sweep import dense_sweep
 from sightline.routes.oracle import GraphOracle
@@ -74,10 +72,6 @@ class OrtOracle(GraphOracle):
         if opened is not None:
             return self._sweeps.run(opened, images, fill, target, chosen)
         return dense_sweep(self.scores, images, windows, fill, target, self.batch_size(passes), chosen)
-
-    def read_image(self, path: Path) -> FloatArray:
-        """(C, H, W) of an image file, read as the model's input."""
-        return self.model.preprocess(read_image(path))[1]
 
     def runner(self, graph: ir.Model, names: tuple[str, ...]) -> Run:
         """A rewritten graph, opened like the model's own: inputs by name to these values."""

@@ -68,6 +68,38 @@ def sweep_plan(model: Model, windows: IntArray, names: tuple[str, ...], toleranc
     return plan_sweep(model.folded, model.layers.shapes, windows, names, tolerance)
 
 
+@dataclass(frozen=True)
+class SweepOutline:
+    """What a sweep is predicted to be, layer by layer.
+
+    Attributes:
+        windows: M.
+        computed: height and width that one window computes, by layer; layers left out are computed whole.
+        speed_up, ceiling: against dense, predicted and by multiply-accumulates alone.
+        bytes: of activations, at the batch that is used where none is measured.
+        reasons: why it will run dense, if it will.
+    """
+
+    windows: int
+    computed: Mapping[str, tuple[int, int]]
+    speed_up: float
+    ceiling: float
+    bytes: int
+    reasons: tuple[str, ...]
+
+
+def sweep_outline(model: Model, windows: IntArray) -> SweepOutline:
+    """Of the class scores, over these windows."""
+    reasons = obstacles(model)
+    if reasons:
+        return SweepOutline(len(windows), {}, 1.0, 1.0, 0, tuple(reasons))
+    plan = sweep_plan(model, windows, (model.logits_name,))
+    computed = {name: (cut.rows.size, cut.columns.size) for name, cut in plan.cuts.items()}
+    taken = 4 * (plan.kept + SMALL * LIVE * plan.live)
+    said = _forecast(plan, Settings()).reasons
+    return SweepOutline(len(windows), {} if said else computed, plan.speed_up, plan.ceiling, taken, said)
+
+
 @dataclass
 class OpenedSweep:
     """A compiled sweep with its sessions, and its batch once that is settled."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.abilities import WindowSweep
+from sightline.abilities import Forward
 from sightline.errors import UsageError
 from sightline.types import FloatArray
 
@@ -14,7 +14,7 @@ ACCEPTED = "a number, one number per channel (0.1,0.2,0.3), mean, blur, noise, o
 BLUR = 10.0  # pixels, standard deviation of the Gaussian
 
 
-def filling(fill: float | str, seed: int, images: FloatArray, oracle: WindowSweep) -> FloatArray:
+def filling(fill: float | str, seed: int, images: FloatArray, oracle: Forward) -> FloatArray:
     """What pixels of images (B, C, H, W) become where they are hidden, in model input space; broadcasts against them.
 
     Args:
