@@ -36,7 +36,7 @@ def test_a_plan_is_frozen_printable_and_comparable(model: Model) -> None:
     assert plan == model.plan(Occlusion(window=3, stride=2), threads=2)
     assert plan != model.plan(Occlusion(window=3, stride=1), threads=2)
     assert str(plan).splitlines()[:3] == [
-        f"Occlusion(window=3, stride=2, fill=0.0) on {model.title}",
+        f"{Occlusion(window=3, stride=2)!r} on {model.title}",
         "  route    ort (CPUExecutionProvider, 2 threads)",
         "  batch    found by measuring",
     ]
