@@ -6,11 +6,13 @@ Every ability speaks NumPy, float32, model input space. ``Opened`` is what all o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from sightline.target import Target
+from sightline.preprocess import Preprocess
+from sightline.target import Outputs, Target
 from sightline.types import FloatArray, IntArray
 
 
@@ -99,6 +101,19 @@ class Forward(Protocol):
         """(C, H, W) of an image file, read as the model's input."""
         ...
 
+    @property
+    def preprocess(self) -> Preprocess:
+        """How pixels become the model's input, and the bounds of what pixels can give.
+
+        Raises:
+            UsageError: the model carries none and nobody said it.
+        """
+        ...
+
+    def batch_size(self, rows: int | None = None) -> int:
+        """Images per run for so much work."""
+        ...
+
 
 @runtime_checkable
 class Taps(Forward, Protocol):
@@ -158,6 +173,47 @@ class Differentiable(Taps, Protocol):
         """
         ...
 
+    def tape(self, *, rule: Any = None) -> AbstractContextManager[Tape]:
+        """For a method that differentiates a formula of its own: run the network under torch's autograd.
+
+        Args:
+            rule: as for ``gradient``, or any ``sightline.twin.rules.Rule``.
+
+        What is computed inside runs on the threads that were asked for::
+
+            with oracle.tape() as tape:
+                pixels = tape.tensor(images.tensor).requires_grad_()
+                outputs = tape(pixels, target, layers=["features.3"])
+                loss = -target.value(outputs).sum() + outputs.tap("features.3").square().mean()
+                (gradient,) = torch.autograd.grad(loss, pixels)
+        """
+        ...
+
+
+class Tape(Protocol):
+    """Runs the network on torch tensors, differentiably."""
+
+    @property
+    def device(self) -> Any:
+        """The torch device that tensors must be on."""
+        ...
+
+    def tensor(self, values: FloatArray) -> Any:
+        """The array as a torch tensor of its own on the device, not yet on the tape."""
+        ...
+
+    def __call__(self, images: Any, target: Target | None = None, *, layers: Sequence[str] = ()) -> Outputs:
+        """What the network computes for a tensor (B, C, H, W): the values that a target reads, and some layers.
+
+        Only what they need is run. ``top`` targets are bound by the caller: ``target.bind(outputs)``.
+
+        Args:
+            images: on the device, model input space; may itself depend on other tensors.
+            target: whose ``value(outputs)`` will be asked.
+            layers: by any name of theirs; ``outputs.tap(name)`` is (B, C, h, w) or (B, D).
+        """
+        ...
+
 
 class Oracle(Forward, Protocol):
     """An opened route: offers some of the abilities until it is closed."""
@@ -168,10 +224,6 @@ class Oracle(Forward, Protocol):
 
     def noise(self, batch: int) -> FloatArray:
         """(batch, C, H, W) of one noise image, repeated."""
-        ...
-
-    def batch_size(self, rows: int | None = None) -> int:
-        """Images per run for so much work."""
         ...
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from sightline.commands._options import ComputeOptions, ModelOptions
 from sightline.commands.run import OutputOptions, run_method
 from sightline.dispatch import route
 from sightline.model import Model
+from sightline.preprocess import Preprocess
 from sightline.registry import Entry, Method, declaration
 from sightline.target import Target, top, unit
 from sightline.types import Batch, Result
@@ -24,6 +25,7 @@ from sightline.types import Batch, Result
 Open = Callable[..., Model]
 every_method = pytest.mark.parametrize("entry", registry.entries().values(), ids=lambda entry: entry.name)
 PROBLEM: Problem = convolutional("contract", shape=(3, 9, 8), pool=True)  # what any method can be run on
+PIXELS = Preprocess(resize=None, crop=(9, 8), mean=(0.5,) * 3, std=(0.1,) * 3)  # 0 to 255 are -5 to 5
 
 
 def made(entry: Entry) -> Method:
@@ -115,7 +117,7 @@ def test_its_docstring_says_what_it_returns_and_where_it_comes_from(entry: Entry
 @every_method
 def test_one_row_per_photo_and_one_fact_per_row(open_problem: Open, entry: Entry) -> None:
     images = PROBLEM.images(seed=3, count=3)
-    result = run(entry, open_problem(PROBLEM), images)
+    result = run(entry, open_problem(PROBLEM, preprocess=PIXELS), images)
     takes_images = declaration(made(entry)).takes_images
     if takes_images:
         assert [photo.id for photo in result.photos] == ["0", "1", "2"]
@@ -143,7 +145,7 @@ def plain(value: object) -> bool:
 
 @every_method
 def test_a_batch_of_n_is_n_batches_of_one(open_problem: Open, entry: Entry) -> None:
-    model, images = open_problem(PROBLEM), PROBLEM.images(seed=13, count=5)
+    model, images = open_problem(PROBLEM, preprocess=PIXELS), PROBLEM.images(seed=13, count=5)
     tolerance = tolerance_of(model.plan(made(entry)).route)
     whole = run(entry, model, images)
     for batch in (1, 2, 5):
@@ -158,7 +160,7 @@ def test_a_batch_of_n_is_n_batches_of_one(open_problem: Open, entry: Entry) -> N
 
 @every_method
 def test_twice_is_the_same_to_the_last_bit(open_problem: Open, entry: Entry) -> None:
-    model, images = open_problem(PROBLEM), PROBLEM.images(seed=7, count=3)
+    model, images = open_problem(PROBLEM, preprocess=PIXELS), PROBLEM.images(seed=7, count=3)
     first, second = run(entry, model, images, batch=2), run(entry, model, images, batch=2)
     for name, value in arrays(first).items():
         np.testing.assert_array_equal(arrays(second)[name], value)
@@ -170,7 +172,7 @@ def test_twice_is_the_same_to_the_last_bit(open_problem: Open, entry: Entry) -> 
 def test_no_images_give_no_rows(open_problem: Open, entry: Entry, target: Target) -> None:
     if not declaration(made(entry)).takes_images:
         pytest.skip("it looks at the network alone")
-    model = open_problem(PROBLEM)
+    model = open_problem(PROBLEM, preprocess=PIXELS)
     result = run(entry, model, np.zeros((0, *PROBLEM.shape), np.float32), target)
     some = run(entry, model, PROBLEM.images(seed=1, count=2), target)
     assert result.photos == ()
@@ -183,5 +185,5 @@ def test_no_images_give_no_rows(open_problem: Open, entry: Entry, target: Target
 def test_the_input_is_left_as_it_was(open_problem: Open, entry: Entry) -> None:
     images = PROBLEM.images(seed=19, count=2)
     before = images.copy()
-    run(entry, open_problem(PROBLEM), images)
+    run(entry, open_problem(PROBLEM, preprocess=PIXELS), images)
     np.testing.assert_array_equal(images, before)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sightline.model import Model
     from sightline.twin import Twin
+    from sightline.twin.rules import Rule
 
 PARITY = 1e-4  # largest relative difference between twin and ONNX Runtime
 
@@ -42,11 +43,11 @@ class AutogradOracle(GraphOracle):
 
         super().__init__(model, settings)
         self._torch = torch
-        self._device = torch.device("cuda" if settings.device == "cuda" else "cpu")
-        if self._device.type == "cuda":  # the twin is held to ONNX Runtime in fp32, which runs without TF32
+        self.device = torch.device("cuda" if settings.device == "cuda" else "cpu")
+        if self.device.type == "cuda":  # the twin is held to ONNX Runtime in fp32, which runs without TF32
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
-        self._twin = Twin(FoldNorm()(model.graph)).to(self._device)
+        self._twin = Twin(FoldNorm()(model.graph)).to(self.device)
         self._readable = {self.model.input.name, *self._twin.values}
         self._prove(self.noise(1))
         self._proven_on_images = False
@@ -56,7 +57,7 @@ class AutogradOracle(GraphOracle):
             self._own_threads(),
             self._torch.no_grad(),
         ):  # what a twin keeps must stay fit for gradients, so no inference mode
-            feed = {self.model.input.name: self._arranged(self._leaf(images))}
+            feed = {self.model.input.name: self._arranged(self.leaf(images))}
             values = self._twin_with(names).run(feed, list(names))
         return [as_numpy(values[name]).astype(np.float32) for name in names]
 
@@ -64,7 +65,7 @@ class AutogradOracle(GraphOracle):
         name = self.model.logits_name
 
         def run(batch: int) -> None:
-            leaf = self._leaf(self.noise(batch)).requires_grad_()
+            leaf = self.leaf(self.noise(batch)).requires_grad_()
             with self._own_threads():
                 value = self._twin.run({self.model.input.name: self._arranged(leaf)}, [name])[name]
                 self._torch.autograd.grad(value.sum(), leaf)
@@ -72,29 +73,46 @@ class AutogradOracle(GraphOracle):
         return run
 
     def gradient(
-        self, images: FloatArray, target: Target, *, rule: str | None = None, at: str | None = None
+        self, images: FloatArray, target: Target, *, rule: Rule | str | None = None, at: str | None = None
     ) -> Gradient:
         """Gradient of the target's score; see ``Differentiable``."""
-        if rule is not None and not self._twin.relu_like:
-            raise UsageError(
-                f"{rule} changes how ReLU propagates backwards, and {self.model.path.name} has no ReLU. "
-                "Use saliency, which needs none."
-            )
+        chosen = self._rule(rule)
         if len(images) == 0:
             return Gradient(self.scores(images, target), np.zeros_like(images), ())  # wrong layers are told
-        if not self._proven_on_images:
-            self._prove(images[:1])
-            self._proven_on_images = True
+        self.prove_once(images)
         batch = self.batch_size(len(images))
         layer = None if at is None else self.model.layers.resolve(at)
         rows = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
         with self._own_threads():
-            parts = [self._gradient(images[row.start : row.stop], target.take(row), rule, layer) for row in rows]
+            parts = [self._gradient(images[row.start : row.stop], target.take(row), chosen, layer) for row in rows]
         scores, values, classes = zip(*parts, strict=True)
         return Gradient(np.concatenate(scores), np.concatenate(values), sum(classes, ()))
 
+    @contextmanager
+    def tape(self, *, rule: Rule | str | None = None) -> Generator[TwinTape]:
+        """Run the twin on tensors of the caller's; see ``Differentiable``."""
+        with self._own_threads():
+            yield TwinTape(self, self._rule(rule))
+
     def close(self) -> None:
         del self._twin
+
+    def _rule(self, rule: Rule | str | None) -> Rule | None:
+        """A rule by its name."""
+        from sightline import twin as twins
+
+        if isinstance(rule, str) and not self._twin.relu_like:
+            raise UsageError(
+                f"{rule} changes how ReLU propagates backwards, and {self.model.path.name} has no ReLU. "
+                "Use saliency, which needs none."
+            )
+        return getattr(twins, rule) if isinstance(rule, str) else rule
+
+    def prove_once(self, images: FloatArray) -> None:
+        """Compare the twin with ONNX Runtime on the first real image that anybody brings."""
+        if not self._proven_on_images:
+            self._prove(images[:1])
+            self._proven_on_images = True
 
     @contextmanager
     def _own_threads(self) -> Generator[None]:
@@ -114,22 +132,20 @@ class AutogradOracle(GraphOracle):
     def _unfolded(self) -> Twin:
         from sightline.twin import Twin
 
-        twin = Twin(self.model.graph).to(self._device)
+        twin = Twin(self.model.graph).to(self.device)
         self._prove(self.noise(1), twin)
         return twin
 
     def _gradient(
-        self, images: FloatArray, target: Target, rule: str | None, layer: str | None
+        self, images: FloatArray, target: Target, rule: Rule | None, layer: str | None
     ) -> tuple[FloatArray, FloatArray, tuple[int | None, ...]]:
-        from sightline import twin as twins
-
         filled, count = filled_batch(images, self.model.input.batch)
-        leaf = self._leaf(filled).requires_grad_()
-        names = dict.fromkeys((*self.names_of(target), *(() if layer is None else (layer,))))
-        chosen = None if rule is None else getattr(twins, rule)
-        feed = {self.model.input.name: self._arranged(leaf)}
-        values = self._twin_with(names).run(feed, list(names), rule=chosen)
-        taped = TapedValues(values, self.model.logits_name, self.model.activation, count)
+        leaf = self.leaf(filled).requires_grad_()
+        names = tuple(dict.fromkeys((*self.names_of(target), *(() if layer is None else (layer,)))))
+        values = self.values(leaf, names, rule)
+        taped = TapedValues(
+            {name: value[:count] for name, value in values.items()}, self.model.logits_name, self.model.activation
+        )
         bound = target.bind(taped)
         scores = bound.value(taped)  # (b,)
         source = leaf if layer is None else values[layer]
@@ -142,8 +158,20 @@ class AutogradOracle(GraphOracle):
         found = as_numpy(gradient[:count]).astype(np.float32)
         return as_numpy(scores).astype(np.float32), found, bound.classes(count)
 
-    def _leaf(self, images: FloatArray) -> torch.Tensor:
-        return self._torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+    def values(
+        self, images: torch.Tensor, names: tuple[str, ...], rule: Rule | None = None
+    ) -> Mapping[str, torch.Tensor]:
+        """Values by the graph's names on the tape of the images (b, C, H, W), b as the graph takes it."""
+        feed = {self.model.input.name: self._arranged(images)}
+        return self._twin_with(names).run(feed, list(names), rule=rule)
+
+    def leaf(self, images: FloatArray) -> torch.Tensor:
+        """(B, C, H, W) on the device; shares memory with the array on the CPU."""
+        return self._torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+
+    def joined(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One after the other along the batch."""
+        return self._torch.cat(list(pieces))
 
     def _arranged(self, leaf: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) float32 as the graph takes it, on the tape."""
@@ -166,15 +194,16 @@ class AutogradOracle(GraphOracle):
 
 
 class TapedValues:
-    """What one run of the twin computed, on the tape, for targets to index."""
+    """What the twin computed for B images, on the tape, for targets to index."""
 
-    def __init__(self, values: Mapping[str, torch.Tensor], logits_name: str, activation: Activation, count: int):
-        self._values, self._logits_name, self._activation, self._count = values, logits_name, activation, count
+    def __init__(self, values: Mapping[str, torch.Tensor], logits_name: str, activation: Activation):
+        self._values, self._logits_name, self._activation = values, logits_name, activation
 
     @cached_property
     def logits(self) -> torch.Tensor:
         """(B, K)."""
-        return self._values[self._logits_name][: self._count].reshape(self._count, -1)
+        logits = self._values[self._logits_name]
+        return logits.reshape(len(logits), -1)
 
     @cached_property
     def probabilities(self) -> torch.Tensor:
@@ -183,7 +212,43 @@ class TapedValues:
 
     def tap(self, layer: str) -> torch.Tensor:
         """(B, C, h, w) or (B, D)."""
-        return self._values[layer][: self._count]
+        return self._values[layer]
+
+
+class TwinTape:
+    """Runs the twin on tensors; see ``abilities.Tape``."""
+
+    def __init__(self, oracle: AutogradOracle, rule: Rule | None):
+        self._oracle, self._rule = oracle, rule
+
+    @property
+    def device(self) -> torch.device:
+        return self._oracle.device
+
+    def tensor(self, values: FloatArray) -> torch.Tensor:
+        return self._oracle.leaf(values).clone()
+
+    def __call__(
+        self, images: torch.Tensor, target: Target | None = None, *, layers: Sequence[str] = ()
+    ) -> TapedValues:
+        oracle, model = self._oracle, self._oracle.model
+        resolved = {layer: model.layers.resolve(layer) for layer in layers}
+        read = () if target is None else oracle.names_of(target)
+        names = tuple(dict.fromkeys((*read, *resolved.values())))
+        values = self._values(images, names)
+        values |= {layer: values[name] for layer, name in resolved.items()}
+        return TapedValues(values, model.logits_name, model.activation)
+
+    def _values(self, images: torch.Tensor, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        """Values by name, in pieces of the batch size that the graph may fix."""
+        fixed = self._oracle.model.input.batch
+        if fixed is None or fixed == len(images):
+            return dict(self._oracle.values(images, names, self._rule))
+        pieces: list[Mapping[str, torch.Tensor]] = []
+        for start in range(0, len(images), fixed):
+            rows = [min(start + row, len(images) - 1) for row in range(fixed)]  # the last image fills the piece
+            pieces.append(self._oracle.values(images[rows], names, self._rule))
+        return {name: self._oracle.joined([piece[name] for piece in pieces])[: len(images)] for name in names}
 
 
 class AutogradRoute(Route):

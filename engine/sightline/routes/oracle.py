@@ -15,6 +15,7 @@ from sightline.abilities import Bound, Kernels
 from sightline.graph.kernels import read_kernels
 from sightline.graph.ports import Activation
 from sightline.image import read_image
+from sightline.preprocess import Preprocess
 from sightline.routes.base import Settings
 from sightline.routes.batch import Measured, largest_batch, measured_batch
 from sightline.target import Target, needs_classes
@@ -61,6 +62,11 @@ class GraphOracle(ABC):
     def labels(self) -> tuple[str, ...]:
         """K class names, or none."""
         return self.model.labels
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How pixels become the model's input."""
+        return self.model.preprocess
 
     @property
     def deepest_maps(self) -> str:
