@@ -70,17 +70,13 @@ def _leave_message(graph: ir.Graph) -> None:
     """Hold weights as arrays: a message copies one whenever it is read, and any one keeps the whole message."""
     for value in graph.initializers.values():
         if isinstance(value.const_value, ir.TensorProtoTensor):
-            value.const_value = _array(value.const_value)
+            tensor = value.const_value
+            value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
     for node in graph.all_nodes():
         for name, attribute in node.attributes.items():
             if isinstance(attribute.value, ir.TensorProtoTensor):
-                node.attributes[name] = ir.AttrTensor(name, _array(attribute.value))
-
-
-def _array(tensor: ir.TensorProtoTensor) -> ir.TensorProtocol:
-    if tensor.dtype == ir.DataType.STRING:
-        return ir.StringTensor(tensor.string_data(), name=tensor.name)
-    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+                tensor = attribute.value
+                node.attributes[name] = ir.AttrTensor(name, ir.Tensor(tensor.numpy(), dtype=tensor.dtype))
 
 
 def _parse(path: Path) -> onnx.ModelProto:
