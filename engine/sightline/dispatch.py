@@ -98,7 +98,7 @@ class Plan:
         if declaration(self._method).takes_images:
             self._model.check_batch(images)
         if declaration(self._method).takes_target:
-            self._model.check_target(target, len(images))
+            self._model.check_target(target, len(images) if declaration(self._method).takes_images else None)
         oracle = self._model.oracle(self)
         start = time.perf_counter()
         result = self._method.run(oracle, images, self._model.resolve_target(target))

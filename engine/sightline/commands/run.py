@@ -87,7 +87,8 @@ class _Job:
             raise UsageError("--shard and --report-images must be at least 1.")
         if registry.declaration(method).takes_target:
             model.check_target(target)
-            if any(isinstance(part.index, tuple) for part in class_scores(target)):
+            each = any(isinstance(part.index, tuple) for part in class_scores(target))
+            if each and registry.declaration(method).takes_images:
                 raise UsageError(f"Target {target!r} names one class per image; a job has many. Give one for all.")
         self.plan: Plan | None = None
         self.inputs = Inputs(())
@@ -114,9 +115,11 @@ class _Job:
         """Run once, for a method that looks at the model alone."""
         self.plan = plan
         header = replace(self._header(""), rows="model")
-        first = plan.run() if stored_header(self.out) is None else None  # before OUT is made, as above
+        first = (
+            plan.run(target=self.target) if stored_header(self.out) is None else None
+        )  # before OUT is made, as above
         return run_once(
-            self.out, header, lambda: self._drawn(first or plan.run()), resume=self.options.resume
+            self.out, header, lambda: self._drawn(first or plan.run(target=self.target)), resume=self.options.resume
         )  # fmt: skip
 
     def write_report(self, summary: JobSummary) -> None:
@@ -127,7 +130,7 @@ class _Job:
             kept = self._again() if summary.skipped else kept
             if not kept:
                 return  # every image was set aside
-        result = joined(kept or (self.plan.run(),))
+        result = joined(kept or (self.plan.run(target=self.target),))
         photos = result.photos[: self.options.report_images]
         predictions = self._predictions(photos) if photos and not isinstance(result, Predictions) else None
         self.page = self.out / "report.html"
