@@ -114,10 +114,12 @@ class Ascent:
         """Rows 0 to ``count`` in batches, one by one where the optimiser cannot tell rows apart.
 
         Args:
-            count: at least 1.
+            count: of rows; none are asked for the shape of one.
             batch: rows at once.
             climb: takes some rows with the ascent it is given. After an interrupt that one takes no more steps.
         """
+        if count == 0:
+            return climb(replace(self, steps=0), range(0))
         batch = batch if self.optimiser.together else 1
         ends = list[Ascended]()
         for start in range(0, count, batch):
