@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from sightline.abilities import Forward
+from sightline.image import encode_png
 from sightline.methods.gradient._ascent import Ascended
 from sightline.methods.gradient._pixels import pixel_values, rounded
 from sightline.preprocess import Preprocess
@@ -62,6 +64,15 @@ class ClassPictures:
             "shifted_probability": [_known(value) for value in self.shifted_probabilities],
             "stopped": [bool(stopped) for stopped in self.stopped],
         }
+
+
+    def write(self, folder: Path) -> list[Path]:
+        """One PNG per picture under ``pictures/``, named for its row."""
+        written = [folder / "pictures" / f"{row:04d}.png" for row in range(len(self))]
+        for path, picture in zip(written, self.pictures, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_png(picture))
+        return written
 
 
 def verified(

@@ -56,8 +56,8 @@ class ClassVisualisation:
     steps: int = 256  # of the ascent
     rate: float = 0.05  # of Adam
     jitter: int = 8  # pixels that each step moves the picture, at most
-    rotation: float = 5.0  # degrees that each step turns it, at most
-    zoom: float = 0.1  # share that each step grows or shrinks it, at most
+    rotation: float = 10.0  # degrees that each step turns it, at most
+    zoom: float = 0.2  # share that each step grows or shrinks it, at most
     l2: float = 0.0  # weight of the mean square
     total_variation: float = 0.0  # weight of the squared differences between neighbours
     blur: float = 0.0  # pixels; width of a Gaussian after each step, falling to 0
