@@ -14,6 +14,7 @@ import pytest
 import torch
 from captum.attr import Occlusion as CaptumOcclusion
 from networks import SIDE, Network
+from recording import Session, append
 
 from sightline.methods.forward.occlusion import Occlusion
 from sightline.target import logit
@@ -57,7 +58,16 @@ def test_against_captum(network: Network, race: Any, pytestconfig: pytest.Config
     )
 
 
-def test_against_dense(network: Network, race: Any, pytestconfig: pytest.Config) -> None:
+def test_against_dense(network: Network, race: Any, session: Session, pytestconfig: pytest.Config) -> None:
+    _against_dense(network, race, session, pytestconfig)
+
+
+def test_families_against_dense(relative: Network, race: Any, session: Session, pytestconfig: pytest.Config) -> None:
+    _against_dense(relative, race, session, pytestconfig)
+
+
+def _against_dense(network: Network, race: Any, session: Session, pytestconfig: pytest.Config) -> None:
+    """Beside it, what the plan said before: ratios to the dense sweep, predicted and by arithmetic alone."""
     window, stride, images, index = _setting(network, pytestconfig)
     method = Occlusion(window=window, stride=stride)
     few = Occlusion(window=window, stride=window)
@@ -67,19 +77,30 @@ def test_against_dense(network: Network, race: Any, pytestconfig: pytest.Config)
     ours, dense = (partial(one.run, images, logit(index)) for one in (plan, whole))
     for run in (ours, dense):
         run()
-    said = (
-        "dense"
-        if not plan.rewrite
-        else f"predicted {plan.forecast.speed_up:.2f}, {plan.forecast.ceiling:.2f} by MACs"
-    )
-    race(
+    case = f"{network.title}, {SIDE}x{SIDE}, window {window}, stride {stride}"
+    rows = race(
         ours,
         {"dense": dense},
-        case=f"{network.title}, {SIDE}x{SIDE}, window {window}, stride {stride}: {said}",
+        case=f"{case}, against dense",
         metric="throughput",
         unit="windows/s",
         work={"sightline": method.forward_passes(SIDE, SIDE) - 1, "dense": few.forward_passes(SIDE, SIDE) - 1},
     )
+    assert plan.forecast is not None
+    said: dict[str, float | None] = {
+        "predicted": plan.forecast.speed_up,
+        "multiply-accumulates": plan.forecast.ceiling,
+    }
+    said["measured"] = next((row.ratio for row in rows if row.ratio is not None), None)
+    append(session.path, [
+        session.row(
+            benchmark="occlusion", case=f"{case}, prediction", subject=name, metric="times dense", unit="ratio",
+            value=value, low=value, high=value, rounds=1, ratio_to="", ratio=None, ratio_low=None, ratio_high=None,
+            others=None,
+        )
+        for name, value in said.items()
+        if value is not None
+    ])  # fmt: skip
 
 
 def _setting(network: Network, config: pytest.Config) -> tuple[int, int, Batch, int]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
 from recording import OURS, Row, read
 
 RESULTS = Path(__file__).parent / "results"
 NOT_MEASURED = "not measured"
+FORGOTTEN = timedelta(days=30)  # a case that its benchmark no longer measures leaves the README
 
 Key = tuple[str, str, str]  # benchmark, case, subject
 
@@ -139,9 +141,14 @@ def latest_of_devices(rows: Iterable[Row]) -> dict[tuple[str, Key], Row]:
 
 
 def _current(rows: Sequence[Row]) -> list[Row]:
-    """The rows of each device's last run of each benchmark: cases that it no longer holds are left out."""
-    last = {(row.device, row.benchmark): row.date for row in rows}
-    return [row for row in rows if row.date == last[row.device, row.benchmark]]
+    """Each subject's last figures on each device, unless its benchmark went on for a month without it."""
+    last = {(row.device, row.benchmark): _day(row) for row in rows}
+    newest = {(row.device, row.benchmark, row.case, row.subject, row.metric): row for row in rows}
+    return [row for row in newest.values() if last[row.device, row.benchmark] - _day(row) < FORGOTTEN]
+
+
+def _day(row: Row) -> date:
+    return date.fromisoformat(row.date[:10])
 
 
 def _cell(row: Row, everything: Mapping[tuple[str, Key], Row]) -> str:

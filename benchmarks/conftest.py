@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import MAKERS, Network
+from networks import FAMILIES, MAKERS, Network, family
 from recording import QUIET, Race, Row, Session
 
 HERE = Path(__file__).parent
@@ -70,8 +70,10 @@ def race(session: Session, benchmark: Any, request: pytest.FixtureRequest) -> An
     """Measures subjects side by side; see ``recording.Race``. The benchmark's name is its file's."""
     name = request.path.stem.removeprefix("bench_")
 
-    def run(*subjects: Any, **options: Any) -> None:
-        request.config.stash[ROWS].extend(Race(session, benchmark, name)(*subjects, **options))
+    def run(*subjects: Any, **options: Any) -> list[Row]:
+        rows = Race(session, benchmark, name)(*subjects, **options)
+        request.config.stash[ROWS].extend(rows)
+        return rows
 
     return run
 
@@ -82,6 +84,16 @@ def network(
 ) -> Iterator[Network]:
     """Each network in turn, as a torch module and as a model of the same weights."""
     made = MAKERS[request.param](tmp_path_factory.mktemp(request.param), session.threads)
+    yield made
+    made.model.close()
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def relative(
+    request: pytest.FixtureRequest, session: Session, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Network]:
+    """One network of each of the families that gain little from an incremental sweep."""
+    made = family(request.param, tmp_path_factory.mktemp(request.param), session.threads)
     yield made
     made.model.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,3 +106,11 @@ def _network(title: str, module: torch.nn.Module, path: Path, threads: int) -> N
 MAKERS: Mapping[str, Callable[[Path, int], Network]] = {
     "squeezenet": squeezenet, "mobilenet_v2": mobilenet_v2, "resnet18": resnet18, "resnet50": resnet50, "vgg16": vgg16
 }  # fmt: skip
+
+FAMILIES = ("efficientnet_b0", "densenet121", "shufflenet_v2_x1_0", "inception_v3", "convnext_tiny", "regnet_x_400mf")
+
+
+def family(name: str, folder: Path, threads: int) -> Network:
+    """Any classifier of torchvision by its name, of random weights."""
+    extra = {"aux_logits": False} if name == "inception_v3" else {}
+    return _random(name, functools.partial(torchvision.models.get_model, name, **extra), folder, threads)

@@ -7,7 +7,7 @@ inner layer), K classes, M windows or masks, N bank rows, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self, TypeVar, cast, runtime_checkable
@@ -94,6 +94,19 @@ class Result(Protocol):
     def provenance(self) -> Provenance | None: ...
     def columns(self) -> Mapping[str, Sequence[object]]:
         """Facts per row beside ``values``: plain numbers, strings or lists of them, for a table."""
+        ...
+
+
+@runtime_checkable
+class Files(Protocol):
+    """A result that is also files of its own beside its rows: pictures to use elsewhere, films."""
+
+    def files(self, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+        """Path below a job's output, with forward slashes, and content. The same rows give the same files.
+
+        Args:
+            names: for each photo's id, a file name without suffix that is its own in the job.
+        """
         ...
 
 

@@ -71,7 +71,7 @@ def test_the_table_replaces_what_is_between_the_markers(tmp_path: Path) -> None:
 
 
 def test_the_last_run_of_each_benchmark_on_each_device_counts(tmp_path: Path) -> None:
-    gone = measurement("2026-01-01T00:00:00Z", 10.0, 5.0, case="a case that is no more")
+    gone = measurement("2025-12-01T00:00:00Z", 10.0, 5.0, case="a case that is no more")
     kept = measurement("2026-01-01T00:00:00Z", 9.0, 6.0, benchmark="predict", case="Other")
     table(
         tmp_path / "results",

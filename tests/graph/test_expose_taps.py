@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from problems import PROBLEMS
 from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.pass_ import GraphPass, PassBroken
-from sightline.graph.serialise import serialise
+from sightline.routes.base import Settings
+from sightline.routes.ort import open_graph
 
 PROBLEM = PROBLEMS["convolutional"]
 
@@ -25,12 +25,12 @@ def outputs(model: ir.Model) -> list[str]:
 
 
 def test_outputs_stay_and_taps_follow_in_order(model: ir.Model) -> None:
-    before = serialise(model)
+    before = ir.to_proto(model)
     tapped = ExposeTaps(["relu2", "logits", "conv1", "relu2"])(model)
     assert outputs(tapped) == ["logits", "relu2", "conv1"]  # 1, 2
-    assert serialise(model) == before, "the graph that came in is left as it was"
+    assert ir.to_proto(model) == before, "the graph that came in is left as it was"
     images = PROBLEM.images(seed=5)
-    session = onnxruntime.InferenceSession(serialise(tapped), providers=["CPUExecutionProvider"])
+    session = open_graph(tapped, Settings(threads=1), "tapped")
     found = session.run(None, {"image": images})
     values = PROBLEM.values(images)
     for array, step in zip(found, (5, 4, 1), strict=True):
@@ -49,7 +49,7 @@ def test_values_without_a_recorded_shape_can_be_tapped() -> None:
     """Foreign files often carry no value_info: the runtime works the shapes out."""
     assert not PROBLEM.proto.graph.value_info
     tapped = ExposeTaps(["conv2"], only=True)(ir.serde.deserialize_model(PROBLEM.proto))
-    session = onnxruntime.InferenceSession(serialise(tapped), providers=["CPUExecutionProvider"])
+    session = open_graph(tapped, Settings(threads=1), "tapped")
     assert session.run(None, {"image": PROBLEM.images(1)})[0].shape == (3, 5, 2, 5)
 
 
@@ -81,7 +81,7 @@ class Breaks(GraphPass):
     ],
 )
 def test_a_broken_promise_is_caught(model: ir.Model, how: str, sentence: str) -> None:
-    before = serialise(model)
+    before = ir.to_proto(model)
     with pytest.raises(PassBroken, match=sentence):
         Breaks(how)(model)
-    assert serialise(model) == before
+    assert ir.to_proto(model) == before

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from report.examples import everything, some_activations, some_filters, some_heatmaps, some_photos, some_predictions
+from sightline.file_names import safe_name
 from sightline.report import write_overlays
 from sightline.report.figure import CELL, MARGIN, draw_figure, picture_top
 from sightline.report.grid import GAP, LINE, columns_for, tile
 from sightline.report.lettering import font, wrap
-from sightline.report.overlays import safe_name
 from sightline.report.panel import panels
 from sightline.types import Photo
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from sightline.commands._options import ComputeOptions, ModelOptions
 from sightline.commands._progress import ProgressLine
 from sightline.dispatch import Plan
 from sightline.errors import BadImage, UsageError
+from sightline.file_names import stems
 from sightline.job.inputs import Inputs, inputs_from, load_photo
 from sightline.job.manifest import JobHeader, stored_header
 from sightline.job.reader import open_job
@@ -29,7 +30,7 @@ from sightline.registry import Method
 from sightline.report import report, write_overlays
 from sightline.routes.base import Settings
 from sightline.target import Target, class_scores
-from sightline.types import Batch, Photo, Result, joined
+from sightline.types import Batch, Files, Photo, Result, joined
 
 OUTPUT = Group("Output", sort_key=0)
 ROWS_SHOWN = 10_000  # rows of the table that --json prints; more stay in the Parquet files
@@ -87,11 +88,12 @@ class _Job:
             raise UsageError("--shard and --report-images must be at least 1.")
         if registry.declaration(method).takes_target:
             model.check_target(target)
-            each = any(isinstance(part.index, tuple) for part in class_scores(target))
-            if each and registry.declaration(method).takes_images:
+            several = any(isinstance(part.index, tuple) for part in class_scores(target))
+            if several and registry.declaration(method).takes_images:
                 raise UsageError(f"Target {target!r} names one class per image; a job has many. Give one for all.")
         self.plan: Plan | None = None
         self.inputs = Inputs(())
+        self.names: Mapping[str, str] = {}  # of files, by input id
         self.page: Path | None = None  # of the report, once it is written
 
     def over_images(self, plan: Plan, images: tuple[str, ...]) -> JobSummary:
@@ -101,6 +103,7 @@ class _Job:
         preprocess = self.model.preprocess
         found = inputs_from(images)
         self.inputs = Inputs(found.entries[: self.options.limit])
+        self.names = stems(one.id for one in self.inputs.entries)
         self.plan = self._settled(plan)
         self.plan.run(target=self.target)  # on no images: a wrong layer or parameter is told before OUT is made
         header = self._header(preprocess.sha256)
@@ -115,9 +118,8 @@ class _Job:
         """Run once, for a method that looks at the model alone."""
         self.plan = plan
         header = replace(self._header(""), rows="model")
-        first = (
-            plan.run(target=self.target) if stored_header(self.out) is None else None
-        )  # before OUT is made, as above
+        new = stored_header(self.out) is None
+        first = plan.run(target=self.target) if new else None  # before OUT is made, as above
         return run_once(
             self.out, header, lambda: self._drawn(first or plan.run(target=self.target)), resume=self.options.resume
         )  # fmt: skip
@@ -163,6 +165,11 @@ class _Job:
         return self._drawn(self.plan.run(batch, self.target))
 
     def _drawn(self, result: Result) -> Result:
+        if isinstance(result, Files):
+            for name, content in result.files(self.names):
+                path = self.out / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
         if self.options.overlays:
             write_overlays(result, self.out / "overlays", labels=self.model.labels)
         return result

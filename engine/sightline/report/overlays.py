@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from sightline.file_names import free_name
 from sightline.image import encode_png
 from sightline.report.figure import draw_figure
 from sightline.report.panel import Panel, panels
 from sightline.types import Result
-
-LONGEST_NAME = 120  # bytes, leaving room for suffixes under the 255 of file systems
-_RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
 
 
 def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) -> list[Path]:
@@ -34,7 +30,7 @@ def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) 
     for row in (None, *range(len(result.photos))):
         base = type(result).__name__ if row is None else result.photos[row].id
         drawn = [panel for panel in panels(result, row) if panel.pixels is not None or panel.cells]
-        stem = _free_name(base, taken) if drawn else ""
+        stem = free_name(base, taken) if drawn else ""
         for panel in drawn:
             path = folder / f"{stem}{'.' + panel.name if panel.name else ''}.png"
             title = _title(panel, base if row is not None else "", labels)
@@ -48,37 +44,6 @@ def class_name(target: int | None, labels: Sequence[str]) -> str:
     if target is None:
         return ""
     return labels[target] if target < len(labels) else f"class {target}"
-
-
-def safe_name(identifier: str) -> str:
-    """A file name for any text: letters, digits and ``. _ -`` stay, the rest becomes ``_`` and a hash is added.
-
-    >>> safe_name("000_tench.jpg")
-    '000_tench.jpg'
-    >>> safe_name("a/b.jpg")
-    'a_b.jpg-4a5163'
-    """
-    text = unicodedata.normalize("NFC", identifier)
-    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
-    name = "_" + name[1:] if name.startswith(".") else name
-    name = "_" + name if name.partition(".")[0].lower() in _RESERVED else name
-    name = name.encode()[:LONGEST_NAME].decode(errors="ignore") or "_"
-    return name if name == identifier else f"{name}-{_digest(identifier)}"
-
-
-def _free_name(identifier: str, taken: set[str]) -> str:
-    """A safe name that no earlier one equals, capitals not counted; equal ids are numbered."""
-    name = safe_name(identifier)
-    name = name if name.casefold() not in taken else f"{name}-{_digest(identifier)}"
-    base, copy = name, 2
-    while name.casefold() in taken:
-        name, copy = f"{base}-{copy}", copy + 1
-    taken.add(name.casefold())
-    return name
-
-
-def _digest(identifier: str) -> str:
-    return hashlib.sha256(identifier.encode(errors="surrogatepass")).hexdigest()[:6]
 
 
 def _title(panel: Panel, identifier: str, labels: Sequence[str]) -> str:

@@ -118,15 +118,20 @@ def open_graph(graph: ir.Model, settings: Settings, title: str) -> Any:
     options.intra_op_num_threads = settings.threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what matters reaches the caller as an exception
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders share the cores
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs the cores are others'
     provider = PROVIDERS[settings.device]
+    serialised = serialise(graph)
+    weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in serialised.weights.values()]
+    options.add_external_initializers(list(serialised.weights), weights)
     try:
-        return onnxruntime.InferenceSession(
-            serialise(graph),
+        session: Any = onnxruntime.InferenceSession(
+            serialised.graph,
             options,
             providers=[(provider, _provider_options(settings))],
             enable_fallback=0,  # a provider that fails is an error, never a silent CPU run
         )
+        session.weights = weights  # it reads them where they lie, so they live as long as it does
+        return session
     except Exception as reason:
         if settings.device != "cpu":
             raise MissingProvider(f"{provider} did not start: {reason}") from reason
