@@ -12,7 +12,7 @@ from sightline.types import FloatArray, IntArray, Result
 
 
 class ClassPictures(Result, Protocol):
-    """What is read of the result: pictures (N, H, W, 3) 0 to 255, their classes and seeds, and N numbers of each kind."""
+    """What is read of the result: pictures (N, H, W, 3) of 0 to 255, classes, seeds and N numbers of each kind."""
 
     @property
     def values(self) -> FloatArray: ...
@@ -36,9 +36,9 @@ def panels(result: ClassPictures, row: int | None) -> Iterator[Panel]:
     labels = [_label(result, number) for number in range(len(result.values))]
     cells = tuple(zip(map(enlarge, np.rint(result.values).astype(np.uint8)), labels, strict=True))
     caption = (
-        "Pictures made so that the target's score is high. Below each: class, seed, and what ONNX Runtime says of the "
-        "picture with 8 bits per channel: the probability, and its mean over shifts of up to 8 pixels; the score where "
-        "the target is no single class."
+        "Pictures made so that the target's score is high. Below each: class, seed, and what ONNX Runtime says of "
+        "the picture with 8 bits per channel: the probability, and its mean over shifts of up to 8 pixels; the score "
+        "where the target is no single class."
     )
     classes = set(result.classes)
     alt = f"{len(labels)} pictures made by gradient ascent: {'; '.join(labels)}"

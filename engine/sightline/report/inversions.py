@@ -12,7 +12,7 @@ from sightline.types import FloatArray, Result
 
 
 class Inversions(Result, Protocol):
-    """What is read of the result: pictures (B, L, H, W, 3) of 0 to 255, their layers, errors and similarities (B, L)."""
+    """What is read of the result: pictures (B, L, H, W, 3) of 0 to 255, layers, errors and similarities (B, L)."""
 
     @property
     def values(self) -> FloatArray: ...
@@ -35,8 +35,8 @@ def panels(result: Inversions, row: int | None) -> Iterator[Panel]:
     if photo.view is not None:
         cells.insert(0, (enlarge(photo.view), "the image"))
     caption = (
-        "Each picture was made to have the features of the image in one layer, and starts from noise: what it shows is "
-        "what the layer still knows. Below: distance of the features as a share of their norm, and structural "
+        "Each picture was made to have the features of the image in one layer, and starts from noise: what it shows "
+        "is what the layer still knows. Below: distance of the features as a share of their norm, and structural "
         "similarity to the image, 1 where they are the same."
     )
     alt = f"Pictures made from the features of {photo.id}: {'; '.join(labels)}"

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from sightline.abilities import Differentiable
-from sightline.errors import UsageError
-from sightline.methods.gradient._ascent import Ascended, Ascent
-from sightline.methods.gradient._class_pictures import ClassPictures, verified
-from sightline.methods.gradient._deployed import deployed
-from sightline.methods.gradient._objectives import score
-from sightline.methods.gradient._parametrisation import Space, noise, picture
-from sightline.methods.gradient._regularisers import (
+from sightline.ascent.class_pictures import ClassPictures, verified
+from sightline.ascent.deployed import deployed
+from sightline.ascent.loop import Ascended, Ascent
+from sightline.ascent.objectives import score
+from sightline.ascent.parametrisation import Space, noise, picture
+from sightline.ascent.regularisers import (
     L2,
     Blur,
     ClipSmallGradients,
@@ -24,7 +23,8 @@ from sightline.methods.gradient._regularisers import (
     Projection,
     TotalVariation,
 )
-from sightline.methods.gradient._transforms import transforms
+from sightline.ascent.transforms import transforms
+from sightline.errors import UsageError
 from sightline.registry import method
 from sightline.target import Target, class_scores
 from sightline.types import Batch, FloatArray
@@ -40,7 +40,7 @@ class ClassVisualisation:
     Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks" (2014); blur and clipping of Yosinski, Clune,
     Nguyen, Fuchs, Lipson, "Understanding Neural Networks Through Deep Visualization" (2015); Fourier parametrisation,
     decorrelated colours and robustness to transformation of Olah, Mordvintsev, Schubert, "Feature Visualization"
-    (2017), which is what the defaults are. Penalties are means over pixels, so that weights do not depend on the size.
+    (2017), which is what the defaults are. Penalties are means over pixels: weights do not depend on the size.
     ``top(1)`` means the class that the start ranks highest; ``logit((1, 5))`` asks for two classes side by side.
 
     Returns ``ClassPictures`` (N, H, W, 3) float32, 0 to 255: for each class, one per seed. Score and probability are

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from sightline.abilities import Differentiable, Tape
+from sightline.ascent.deployed import model_of
+from sightline.ascent.depth import trunk
+from sightline.ascent.dreaming import Dreamer
+from sightline.ascent.dreams import Dreams
+from sightline.ascent.loop import Objective
+from sightline.ascent.objectives import resemblance, strength
+from sightline.ascent.octaves import enlarged, octave_sizes, zoomed
+from sightline.ascent.parametrisation import Bounds
+from sightline.ascent.pixels import pixel_values, rounded
 from sightline.errors import UsageError
-from sightline.methods.gradient._ascent import Objective
-from sightline.methods.gradient._deployed import model_of
-from sightline.methods.gradient._depth import trunk
-from sightline.methods.gradient._dreaming import Dreamer
-from sightline.methods.gradient._dreams import Dreams
-from sightline.methods.gradient._objectives import resemblance, strength
-from sightline.methods.gradient._octaves import enlarged, octave_sizes, zoomed
-from sightline.methods.gradient._parametrisation import Bounds
-from sightline.methods.gradient._pixels import pixel_values, rounded
 from sightline.registry import method
 from sightline.target import Target
 from sightline.types import Batch, FloatArray, Photo, joined
@@ -141,6 +141,6 @@ class DeepDream:
             or (self.side is not None and self.side < 1)
         ):
             raise UsageError(
-                f"rate={self.rate} must be above 0, octave_scale={self.octave_scale} and zoom={self.zoom} at least 1, "
-                f"side={self.side} at least 1 pixel."
+                f"rate={self.rate} must be above 0, octave_scale={self.octave_scale}, zoom={self.zoom} and "
+                f"side={self.side} at least 1."
             )

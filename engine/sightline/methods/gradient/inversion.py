@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.abilities import Differentiable, Tape
+from sightline.ascent.deployed import model_of
+from sightline.ascent.depth import trunk
+from sightline.ascent.inversions import Inversions, compared
+from sightline.ascent.loop import Ascended, Ascent
+from sightline.ascent.objectives import likeness
+from sightline.ascent.parametrisation import Space, noise, picture
+from sightline.ascent.regularisers import AlphaNorm, TotalVariation
+from sightline.ascent.transforms import transforms
 from sightline.errors import UsageError
-from sightline.methods.gradient._ascent import Ascended, Ascent
-from sightline.methods.gradient._depth import trunk
-from sightline.methods.gradient._deployed import model_of
-from sightline.methods.gradient._inversions import Inversions, compared
-from sightline.methods.gradient._objectives import likeness
-from sightline.methods.gradient._parametrisation import Space, noise, picture
-from sightline.methods.gradient._regularisers import AlphaNorm, TotalVariation
-from sightline.methods.gradient._transforms import transforms
 from sightline.registry import method
 from sightline.target import Target
 from sightline.types import Batch, FloatArray

@@ -73,11 +73,9 @@ class TotalVariation:
 
 @dataclass(frozen=True)
 class Blur:
-    """Gaussian blur whose width falls from ``sigma`` pixels to 0 over the ascent. Yosinski et al. (2015), Øygard (2015).
+    """Gaussian blur whose width falls from ``sigma`` pixels to 0 over the ascent. Yosinski et al. (2015).
 
-    Attributes:
-        every: steps between blurs would alias with the schedule: it is applied after each, and widths below a
-            quarter of a pixel, which change nothing, are left out.
+    Widths below a quarter of a pixel, which change nothing, are left out.
     """
 
     sigma: float

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from sightline.film import write_film
+from sightline.ascent.film import film
+from sightline.ascent.pixels import rounded
 from sightline.image import encode_png
-from sightline.methods.gradient._pixels import rounded
-from sightline.report.overlays import safe_name
 from sightline.types import ByteArray, FloatArray, IntArray, Photo, Provenance
 
 
@@ -51,15 +49,10 @@ class Dreams:
             "stopped": [bool(value) for value in self.stopped],
         }
 
-    def write(self, folder: Path) -> list[Path]:
+    def files(self, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
         """One PNG per dream under ``dreams/``, and the zoom into each, where there is one, as MP4 and GIF."""
-        written = list[Path]()
         for photo, picture, frames in zip(self.photos, self.pictures, self.frames, strict=True):
-            path = folder / "dreams" / f"{safe_name(photo.id)}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_png(picture))
-            written.append(path)
+            name = f"dreams/{names[photo.id]}"
+            yield f"{name}.png", encode_png(picture)
             for suffix in (".mp4", ".gif") if len(frames) else ():
-                written.append(path.with_suffix(suffix))
-                write_film(frames, written[-1])
-        return written
+                yield f"{name}{suffix}", film(frames, suffix)

@@ -1,12 +1,11 @@
 """Small random changes under which a picture should still score: robustness to transformation.
 
-Olah, Mordvintsev, Schubert, "Feature Visualization" (2017). Each row draws from its own generator, so that what happens
-to it does not depend on the batch.
+Olah, Mordvintsev, Schubert, "Feature Visualization" (2017). Each row draws from its own generator, so that what
+happens to it does not depend on the batch.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol

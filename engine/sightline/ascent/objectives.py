@@ -1,4 +1,4 @@
-"""What pictures are made to climb. Each gives a function from pictures (B, C, H, W) to scores (B,), larger is better."""
+"""What pictures are made to climb: functions from pictures (B, C, H, W) to scores (B,), larger is better."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from sightline.abilities import Tape
-from sightline.methods.gradient._ascent import Objective
+from sightline.ascent.loop import Objective
 from sightline.target import Target
 
 

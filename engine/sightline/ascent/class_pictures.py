@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from sightline.abilities import Forward
+from sightline.ascent.loop import Ascended
+from sightline.ascent.pixels import pixel_values, rounded
 from sightline.image import encode_png
-from sightline.methods.gradient._ascent import Ascended
-from sightline.methods.gradient._pixels import pixel_values, rounded
 from sightline.preprocess import Preprocess
 from sightline.target import Target
 from sightline.types import ByteArray, FloatArray, IntArray, Photo, Provenance
@@ -65,14 +64,11 @@ class ClassPictures:
             "stopped": [bool(stopped) for stopped in self.stopped],
         }
 
-
-    def write(self, folder: Path) -> list[Path]:
-        """One PNG per picture under ``pictures/``, named for its row."""
-        written = [folder / "pictures" / f"{row:04d}.png" for row in range(len(self))]
-        for path, picture in zip(written, self.pictures, strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_png(picture))
-        return written
+    def files(self, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+        """One PNG per picture under ``pictures/``, named for its class and seed, else its row."""
+        for row, (index, seed, picture) in enumerate(zip(self.classes, self.seeds, self.pictures, strict=True)):
+            name = f"row_{row:04d}" if index is None else f"class_{index:04d}_seed_{seed}"
+            yield f"pictures/{name}.png", encode_png(picture)
 
 
 def verified(

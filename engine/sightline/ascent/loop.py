@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.methods.gradient._optimisers import Adam, Optimiser
-from sightline.methods.gradient._parametrisation import Parametrisation
-from sightline.methods.gradient._regularisers import Penalty, Projection
-from sightline.methods.gradient._tiles import Tiling, Whole
-from sightline.methods.gradient._transforms import Transform
+from sightline.ascent.optimisers import Adam, Optimiser
+from sightline.ascent.parametrisation import Parametrisation
+from sightline.ascent.regularisers import Penalty, Projection
+from sightline.ascent.tiles import Tiling, Whole
+from sightline.ascent.transforms import Transform
 from sightline.types import FloatArray
 
 Objective = Callable[[Tensor], Tensor]  # pictures (B, C, H, W) in model input space -> (B,) scores, larger is better
@@ -62,6 +62,10 @@ class Ascended:
     flat: NDArray[np.bool_]
 
 
+def _constant(_: float) -> float:
+    return 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ascent:
     """How to climb. The rows of a batch climb side by side and know nothing of each other.
@@ -82,7 +86,7 @@ class Ascent:
 
     steps: int
     rate: float
-    schedule: Callable[[float], float] = lambda progress: 1.0
+    schedule: Callable[[float], float] = _constant
     optimiser: Optimiser = field(default_factory=Adam)
     tiling: Tiling = field(default_factory=Whole)
     transforms: Sequence[Transform] = ()

@@ -16,8 +16,8 @@ from sightline.types import FloatArray
 
 Space = Literal["fourier", "pixels"]
 
-# Square root of the covariance of RGB over natural pixels, columns from the largest variance to the least, scaled so that
-# the longest has norm 1: Olah et al. (2017) measured it on ImageNet.
+# Square root of the covariance of RGB over natural pixels, columns from the largest variance to the least, as Olah et
+# al. (2017) measured it on ImageNet.
 COLOUR_ROOT: NDArray[np.float32] = np.array(
     [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32
 )

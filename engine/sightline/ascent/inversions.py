@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from sightline.abilities import Differentiable
-from sightline.methods.gradient._ascent import Ascended
-from sightline.methods.gradient._pixels import pixel_values
+from sightline.ascent.loop import Ascended
+from sightline.ascent.pixels import pixel_values
 from sightline.types import Batch, FloatArray, IntArray, Photo, Provenance
 
 WINDOW = 7  # pixels; side of the patches that structural similarity compares
@@ -24,7 +24,7 @@ class Inversions:
         values: (B, L, H, W, 3) float32 sRGB, 0 to 255, before rounding.
         photos: one per row.
         layers: what each of the L pictures matches: a layer, or several joined by " + ".
-        feature_errors: (B, L) float32, Euclidean distance of the features over their norm; the mean over joined layers.
+        feature_errors: (B, L) float32, distance of the features over their norm; the mean over joined layers.
         similarities: (B, L) float32, structural similarity to the image, at most 1.
         stopped: (B, L) int64, 1 where an interrupt ended the descent early.
     """

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.methods.gradient._ascent import Ascended, Ascent, Objective
-from sightline.methods.gradient._octaves import octave_sizes, resized
-from sightline.methods.gradient._optimisers import NormalisedGradient
-from sightline.methods.gradient._parametrisation import Bounds, Pixels
-from sightline.methods.gradient._tiles import Torus
+from sightline.ascent.loop import Ascended, Ascent, Objective
+from sightline.ascent.octaves import octave_sizes, resized
+from sightline.ascent.optimisers import NormalisedGradient
+from sightline.ascent.parametrisation import Bounds, Pixels
+from sightline.ascent.tiles import Torus
 
 
 @dataclass(frozen=True, kw_only=True)
