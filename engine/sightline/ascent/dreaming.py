@@ -39,7 +39,7 @@ class Dreamer:
     def dream(self, ground: Tensor, octaves: int, ratio: float) -> tuple[Tensor, bool]:
         """The dream (B, C, H, W) of pictures of the same shape, and whether an interrupt ended it."""
         picture, below = ground, ground
-        for octave, size in enumerate(octave_sizes(*ground.shape[-2:], octaves, ratio)):
+        for octave, size in enumerate(octave_sizes(ground.shape[-2], ground.shape[-1], octaves, ratio)):
             here = resized(ground, size)  # (B, C, h, w)
             detail = resized(picture - below, size)
             end = self._climb(here + detail, self.seed + octave)

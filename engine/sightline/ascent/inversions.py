@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -55,7 +56,8 @@ def depth_correlation(similarities: Sequence[float] | FloatArray) -> float | Non
     """Spearman's rank correlation of depth and similarity, -1 if every layer loses detail; None below 3 layers."""
     if len(similarities) < 3 or np.ptp(similarities) == 0:
         return None
-    return float(spearmanr(np.arange(len(similarities)), similarities).statistic)
+    found: Any = spearmanr(np.arange(len(similarities)), similarities)
+    return float(found.statistic)
 
 
 def compared(
@@ -99,7 +101,8 @@ def similarity(picture: FloatArray, original: FloatArray) -> float:
     from skimage.metrics import structural_similarity
 
     window = min(WINDOW, *(side - (side + 1) % 2 for side in original.shape[:2]))  # odd, inside the picture
-    return float(structural_similarity(picture, original, win_size=window, channel_axis=-1, data_range=255))
+    found: Any = structural_similarity(picture, original, win_size=window, channel_axis=-1, data_range=255)
+    return float(found)
 
 
 def _distances(found: FloatArray, wanted: FloatArray) -> FloatArray:

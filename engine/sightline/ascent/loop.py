@@ -198,7 +198,7 @@ class _Run:
             looks.append(Moment(step, ascent.steps, scores, leaf.detach(), leaf.grad))
             return -scores.sum()
 
-        self.optimiser.step(look)  # pyright: ignore[reportArgumentType] - torch wants a float where it takes a tensor
+        self.optimiser.step(look)  # pyright: ignore[reportCallIssue, reportArgumentType] - it takes a tensor too
         return looks[0]
 
     def _climb_on(self, scores: Tensor) -> Tensor:

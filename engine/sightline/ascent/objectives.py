@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from sightline.abilities import Tape
@@ -33,7 +34,7 @@ def likeness(tape: Tape, wanted: Mapping[str, Tensor]) -> Objective:
             (outputs.tap(layer) - features).square().flatten(1).sum(dim=1) / norms[layer].clamp_min(1e-12)
             for layer, features in wanted.items()
         ]
-        return -sum(errors[1:], errors[0]) / len(errors)
+        return -torch.stack(errors).mean(dim=0)
 
     return minus_error
 
