@@ -34,6 +34,7 @@ UNIT = 2.0**-24  # of float32
 FEW = 2  # queries that a row at a time serves faster than tiles do
 FLOATS = 2**24  # of packed queries in one pass over the bank: 64 MiB
 CHUNK = 2**17  # values of the rows that are worked on together: they stay in the second-level cache
+SAMPLE = 256  # rows whose mean is the centre
 CUT = 2**21  # values of the rows that a thread takes at a time
 TINY = 2.0**-120  # what underflow may take from 2^29 products
 
@@ -61,7 +62,7 @@ def search(
     asked = Search.of(rows, queries, k, metric, mask)
     count = len(asked.queries)
     keys, indices = np.empty((count, k)), np.empty((count, k), np.int64)
-    centre = _centre(asked)
+    centre = _centre(asked) if count > FEW else np.zeros(asked.dimensions, np.float32)
     step = max(LANE, min(1024, FLOATS // asked.dimensions))
     for start in range(0, count, step):
         part = slice(start, min(start + step, count))
@@ -87,8 +88,7 @@ class _Pass:
     def of(cls, asked: Search, queries: NDArray[np.float32], centre: NDArray[np.float32]) -> _Pass:
         wide, middle = queries.astype(np.float64), centre.astype(np.float64)
         few = len(queries) <= FEW
-        if few:
-            centre = np.zeros_like(centre)
+        centre = centre * np.float32(not few)
         moved = queries - centre if asked.metric == "l2" else queries
         norms = np.linalg.norm(moved.astype(np.float64), axis=1)
         scale = np.ones(len(queries))
@@ -158,19 +158,19 @@ class _Pass:
 
 
 def _centre(asked: Search) -> NDArray[np.float32]:
-    """The mean of up to 1,024 rows spread over the bank: any vector would do, this one keeps the bounds tight."""
-    size = sum(len(block) for block in asked.blocks)
+    """The mean of some rows spread over the bank: any vector would do, this one keeps the bounds tight."""
     total, count = np.zeros(asked.dimensions), 0
+    share = max(1, SAMPLE // len(asked.starts))
     for first, block in zip(asked.starts, asked.blocks, strict=True):
-        chosen = np.arange(-first % max(1, size // 1024), len(block), max(1, size // 1024))
+        chosen = np.unique(np.linspace(0, len(block) - 1, min(share, len(block)), dtype=np.int64))
         if asked.mask is not None:
             chosen = chosen[asked.mask[first + chosen]]
-        for row in chosen:  # one at a time: rows may be long
-            one = block[row].astype(np.float64)
-            length = np.linalg.norm(one) if asked.metric == "cosine" else 1.0
-            if np.isfinite(length) and (np.abs(one) <= LARGEST).all():
-                total += one / (length or 1.0)
-                count += 1
+        for few in np.array_split(chosen, max(1, len(chosen) * asked.dimensions // CUT)):  # rows may be long
+            some = block[few].astype(np.float32)
+            some = some[(np.abs(some) <= LARGEST).all(axis=1)]
+            lengths = np.linalg.norm(some, axis=1) if asked.metric == "cosine" else np.ones(len(some), np.float32)
+            total += (some[lengths > 0] / lengths[lengths > 0, None]).sum(axis=0)
+            count += len(some)
     return (total / max(count, 1)).astype(np.float32)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ MOST = 1024  # neighbours of one query
 class Search:
     """Arguments that passed every check but that of the rows' values, which are read once only, by the search."""
 
-    blocks: Sequence[NDArray[Any]]  # (n, D) each, float16 or float32
+    blocks: Sequence[NDArray[Any]]  # (n, D) each, float16 or float32; asked for one at a time and let go again
     starts: Sequence[int]  # index of each block's first row
     queries: NDArray[np.float32]  # (Q, D)
     k: int
@@ -36,12 +36,13 @@ class Search:
     @classmethod
     def of(cls, rows: Rows, queries: NDArray[Any], k: int, metric: str, mask: NDArray[np.bool_] | None) -> Search:
         """Check what was given; see ``search`` for what is accepted."""
-        blocks = [rows] if isinstance(rows, np.ndarray) else list(rows)
+        blocks = (rows,) if isinstance(rows, np.ndarray) else rows
         queries = np.asarray(queries)
         if metric not in get_args(Metric):
             raise ValueError(f"Metric {metric!r} is none of {', '.join(get_args(Metric))}.")
         if queries.ndim != 2 or queries.dtype.kind != "f" or queries.shape[1] == 0:
             raise ValueError(f"Queries are (Q, D) floating point with D > 0; got {queries.dtype} {queries.shape}.")
+        lengths: list[int] = []
         for block in blocks:
             if block.ndim != 2 or block.dtype not in (np.float16, np.float32):
                 raise ValueError(f"Rows are (N, D) float16 or float32; got {block.dtype} {block.shape}.")
@@ -50,8 +51,9 @@ class Search:
                     f"Rows have {block.shape[1]} dimensions and queries {queries.shape[1]}: both must come from the "
                     "same layer, pooled alike."
                 )
-        starts = np.cumsum([0, *(len(block) for block in blocks)])
-        allowed = int(starts[-1])
+            lengths.append(len(block))
+        starts = [sum(lengths[:number]) for number in range(len(lengths))]
+        allowed = sum(lengths)
         if mask is not None:
             mask = np.ascontiguousarray(mask)
             if mask.dtype != np.bool_ or mask.shape != (allowed,):
@@ -64,7 +66,7 @@ class Search:
         if not valid(queries):
             raise ValueError(f"A query holds a value that is not finite, or beyond {LARGEST:.3g}.")
         narrow = np.ascontiguousarray(queries, np.float32)
-        return cls(blocks, [int(start) for start in starts[:-1]], narrow, k, metric, mask)  # type: ignore[arg-type]
+        return cls(blocks, starts, narrow, k, cast(Metric, metric), mask)
 
 
 def search(
@@ -82,8 +84,9 @@ def search(
     returns the same bits, however rows are cut into blocks and however many threads work.
 
     Args:
-        rows: (N, D) float16 or float32, or a sequence of such blocks (memory-mapped shards, say) with rows numbered
-            through; the sequence may be read more than once.
+        rows: (N, D) float16 or float32, or a sequence of such blocks with rows numbered through. The sequence is
+            read more than once, one block at a time: where it maps a file only when asked, a bank may be larger than
+            memory and than the address space.
         queries: (Q, D) floating point, taken as float32.
         k: 1 to 1,024, at most the rows that the mask leaves.
         metric: "l2" is the Euclidean distance, 0 upwards; "cosine" the cosine of the angle, -1 to 1, 0 where a vector
