@@ -269,13 +269,15 @@ def _add_lanes(context, query, row, steps, squared, lanes):  # type: ignore[no-u
         query, row, steps, squared, lanes = given
         query, row = (builder.inttoptr(one, narrow.as_pointer()) for one in (query, row))
         lanes = builder.inttoptr(lanes, wide.as_pointer())
+        sums = cgutils.alloca_once_value(builder, builder.load(lanes, align=8))  # becomes registers
         with cgutils.for_range(builder, steps) as loop:
             q, x = (
                 builder.fpext(builder.load(builder.gep(one, [loop.index]), align=4), wide) for one in (query, row)
             )
             apart = builder.fsub(q, x)
             term = builder.select(squared, builder.fmul(apart, apart), builder.fmul(q, x))
-            builder.store(builder.fadd(builder.load(lanes, align=8), term), lanes, align=8)
+            builder.store(builder.fadd(builder.load(sums), term), sums)
+        builder.store(builder.load(sums), lanes, align=8)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, types.boolean, types.intp), build
@@ -344,19 +346,6 @@ def _bad(row):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _square(row):  # type: ignore[no-untyped-def]
-    """|x|², in float32 over 64 values at a time, in float64 over those: 70 roundings at most."""
-    total = 0.0
-    for start in range(0, len(row), 64):
-        part = np.float32(0)
-        for d in range(start, min(start + 64, len(row))):
-            one = _single(row[d])
-            part += one * one
-        total += part
-    return total
-
-
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _compare(row, query, squared):  # type: ignore[no-untyped-def]
     """|q - x|² or -qx, and |x|²."""
     value, length = np.float32(0), np.float32(0)
@@ -401,21 +390,36 @@ def _scan_rows(
     return -1
 
 
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _length(row):  # type: ignore[no-untyped-def]
+    """|x| in float64."""
+    total = 0.0
+    for d in range(len(row)):
+        total += np.float64(_single(row[d])) ** 2
+    return np.sqrt(total)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _pack(row, factor, centre, packed):  # type: ignore[no-untyped-def]
+    """Write x * factor - c, and return its square, of no more roundings in a row than the products have."""
+    total = 0.0
+    for start in range(0, len(row), DEPTH):
+        part = np.float32(0)
+        for d in range(start, min(start + DEPTH, len(row))):
+            one = _single(row[d]) * factor - centre[d]
+            packed[d] = one
+            part += one * one
+        total += part
+    return total
+
+
 @numba.njit(cache=True, nogil=True)
-def _pack(row, metric, centre, packed):  # type: ignore[no-untyped-def]
-    """Write x - c, or x / |x| - c; the bound of the value's rounding that goes with it, and of the error's size."""
-    if metric == 1:
-        square = 0.0
-        for start in range(0, len(row), 64):
-            square += _square(row[start : start + 64])
-        inverse = np.float32(1 / np.sqrt(square)) if square >= 2.0**-60 else np.float32(0)
-        for d in range(len(row)):
-            packed[d] = _single(row[d]) * inverse - centre[d]
-    else:
-        square = 1.0
-        for d in range(len(row)):
-            packed[d] = _single(row[d]) - centre[d]
-    return square, _square(packed[: len(row)])
+def _passes(line, half, size, bounds, limits, column):  # type: ignore[no-untyped-def]
+    """Whether any query may want this row."""
+    passed = 0
+    for j in range(len(line)):
+        passed += half - bounds[column + j] * size - line[j] <= limits[column + j]
+    return passed > 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -427,6 +431,7 @@ def _scan_tiles(
     height = max(HEIGHT, CHUNK // depth // HEIGHT * HEIGHT)
     stride = depth + 16  # rows a power of two apart would share few cache lines
     packed, taken = np.zeros((height, stride), np.float32), np.empty(height, np.int64)
+    growth = (min(depth, DEPTH) + depth // DEPTH + 16) * UNIT
     half, size = np.empty(height, np.float32), np.empty(height, np.float32)
     sums = np.empty(height * 3 * LANE, np.float32)
     wide, lanes = np.zeros(padded.shape[1], np.float32), np.empty(LANES)
@@ -435,43 +440,46 @@ def _scan_tiles(
         count = 0
         while r < len(rows) and count < height:
             if not len(mask) or mask[r]:
-                raw, square = _pack(rows[r], metric, centre, packed[count])
-                if not (raw < 2.0**98 and square < 2.0**98) and _bad(rows[r]):
+                length = _length(rows[r]) if metric == 1 else 1.0
+                factor = 1 / length if metric == 1 and length > 2.0**-30 else 1.0
+                square = _pack(rows[r], np.float32(factor), centre, packed[count])
+                if not (length < 2.0**49 and square < 2.0**98) and _bad(rows[r]):
                     return first + r
                 taken[count] = r
-                half[count] = square * (0.5 - 80 * UNIT) - TINY if metric == 0 else -TINY
-                size[count] = np.sqrt(square) * 1.0001 + 2.0**-60
-                if metric == 1:
-                    size[count] = size[count] + 4 if raw >= 2.0**-60 else np.inf  # rounding of x / |x|
+                half[count] = square * (0.5 - growth) - TINY if metric == 0 else -TINY
+                size[count] = np.sqrt(square) * (1 + growth) + 2.0**-60
+                if metric == 1:  # rounding of x / |x|
+                    size[count] = size[count] + 4 if length > 2.0**-30 else np.inf
                 count += 1
             r += 1
         column, start = 0, 0
         for width in widths:
             n = width * LANE
-            sums[: height * n] = 0
             for d in range(0, depth, DEPTH):
                 deep = min(DEPTH, depth - d)
                 panel = panels.ctypes.data + (start + d * n) * 4
                 for i in range(0, count, HEIGHT):
-                    of, to = packed.ctypes.data + (i * stride + d) * 4, sums.ctypes.data + i * n * 4
+                    tile = sums[i * n : (i + HEIGHT) * n]
+                    if d == 0:
+                        tile[:] = 0
+                    of, to = packed.ctypes.data + (i * stride + d) * 4, tile.ctypes.data
                     if width == 3:
                         _tile_3(of, stride, panel, deep, to)
                     elif width == 2:
                         _tile_2(of, stride, panel, deep, to)
                     else:
                         _tile_1(of, stride, panel, deep, to)
-            for i in range(count):
-                line = sums[i * n : i * n + n]
-                passed = 0
-                for j in range(n):
-                    passed += not half[i] - bounds[column + j] * size[i] - line[j] > limits[column + j]
-                if passed:
-                    for j in range(min(n, len(padded) - column)):
-                        if not half[i] - bounds[column + j] * size[i] - line[j] > limits[column + j]:
-                            _offer(
-                                rows[taken[i]], first + taken[i], column + j, metric, padded, lengths, wide, lanes,
-                                scale, shift, limits, keys, indices,
-                            )  # fmt: skip
+                    if d + deep < depth:
+                        continue
+                    for one in range(i, min(i + HEIGHT, count)):
+                        line = sums[one * n : one * n + n]
+                        if _passes(line, half[one], size[one], bounds, limits, column):
+                            for j in range(min(n, len(padded) - column)):
+                                if half[one] - bounds[column + j] * size[one] - line[j] <= limits[column + j]:
+                                    _offer(
+                                        rows[taken[one]], first + taken[one], column + j, metric, padded, lengths,
+                                        wide, lanes, scale, shift, limits, keys, indices,
+                                    )  # fmt: skip
             start += depth * n
             column += n
     return -1
