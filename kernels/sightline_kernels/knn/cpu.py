@@ -401,16 +401,13 @@ def _length(row):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _pack(row, factor, centre, packed):  # type: ignore[no-untyped-def]
-    """Write x * factor - c, and return its square, of no more roundings in a row than the products have."""
-    total = 0.0
-    for start in range(0, len(row), DEPTH):
-        part = np.float32(0)
-        for d in range(start, min(start + DEPTH, len(row))):
-            one = _single(row[d]) * factor - centre[d]
-            packed[d] = one
-            part += one * one
-        total += part
-    return total
+    """Write x * factor - c, and return its square."""
+    square = np.float32(0)
+    for d in range(len(row)):
+        one = _single(row[d]) * factor - centre[d]
+        packed[d] = one
+        square += one * one
+    return square
 
 
 @numba.njit(cache=True, nogil=True)
@@ -442,7 +439,10 @@ def _scan_tiles(
             if not len(mask) or mask[r]:
                 length = _length(rows[r]) if metric == 1 else 1.0
                 factor = 1 / length if metric == 1 and length > 2.0**-30 else 1.0
-                square = _pack(rows[r], np.float32(factor), centre, packed[count])
+                square = 0.0
+                for d in range(0, depth, DEPTH):  # its roundings are no more than the products'
+                    part = slice(d, min(d + DEPTH, depth))
+                    square += _pack(rows[r, part], np.float32(factor), centre[part], packed[count, part])
                 if not (length < 2.0**49 and square < 2.0**98) and _bad(rows[r]):
                     return first + r
                 taken[count] = r
