@@ -2,8 +2,8 @@
 
 For every row and query a lower bound of the key is computed, in the expanded form |x|²/2 - qx of centred vectors. A row
 whose bound exceeds the k-th key found so far cannot be among the k nearest; any other is measured as the reference
-does, while it is still in the cache. So nothing depends on the order of the work. No BLAS is called: its tiles would
-have to be written and read again, and its threads would fight with ours. The tiles here stay in registers.
+does. So nothing depends on the order of the work. No BLAS is called: what it multiplies would have to be written and
+read again, and its threads would fight with ours. Products stay in registers until they are compared.
 """
 
 from __future__ import annotations
@@ -13,40 +13,27 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import llvmlite.binding
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from sightline_kernels.knn.reference import LANES, LARGEST, Metric, Rows, Search, bad_row, values
+from sightline_kernels.knn.registers.cpu import HEIGHT, LANE, WIDTHS, add_lanes, single, tile_1, tile_2, tile_3
 
 __all__ = ["search"]
 
-HEIGHT = 8  # rows of a tile: eight broadcasts for two or three vectors of queries
 DEPTH = 2048  # dimensions that a tile adds up before its sums are put aside: bounds rounding, and fits the cache
 UNIT = 2.0**-24  # of float32
 FEW = 2  # queries that a row at a time serves faster than tiles do
 FLOATS = 2**24  # of packed queries in one pass over the bank: 64 MiB
-CHUNK = 2**17  # values of the rows that are worked on together: they stay in the second-level cache
+CHUNK = 2**16  # values of the rows that are multiplied together: they stay in the second-level cache
 SAMPLE = 256  # rows whose mean is the centre
-CUT = 2**21  # values of the rows that a thread takes at a time
+LEAST, MOST = 2**19, 2**25  # values of the rows that a thread takes at a time
 TINY = 2.0**-120  # what underflow may take from 2^29 products
 
-
-def _lanes() -> int:
-    """Values of one vector register."""
-    has = llvmlite.binding.get_host_cpu_features()
-    return 16 if has.get("avx512f") else 8 if has.get("avx2") else 4
-
-
-LANE = _lanes()
-WIDTHS = (3, 2, 1) if LANE == 16 else (1,)  # vectors of queries in a tile: 24 of 32 registers, or 8 of 16
+Floats, Doubles, Ints = NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]
 
 
 def search(
@@ -62,99 +49,137 @@ def search(
     asked = Search.of(rows, queries, k, metric, mask)
     count = len(asked.queries)
     keys, indices = np.empty((count, k)), np.empty((count, k), np.int64)
+    workers = threads or os.cpu_count() or 1
     centre = _centre(asked) if count > FEW else np.zeros(asked.dimensions, np.float32)
     step = max(LANE, min(1024, FLOATS // asked.dimensions))
     for start in range(0, count, step):
         part = slice(start, min(start + step, count))
-        keys[part], indices[part] = _Pass.of(asked, asked.queries[part], centre).run(threads or os.cpu_count() or 1)
+        keys[part], indices[part] = _Pass.of(asked, asked.queries[part], centre, workers).run()
     return values(keys, metric), indices
+
+
+class _Asked(NamedTuple):
+    """What compiled functions know of the queries."""
+
+    metric: int  # 0 l2, 1 cosine, 2 inner product
+    queries: Floats  # (Q, D) padded to whole lanes
+    lengths: Doubles  # (Q,)
+    centre: Floats  # (D,) subtracted from rows (for cosine: from rows of length one)
+    panels: Floats  # queries, centred if for l2, as tiles read them: (D, width) one after the other
+    widths: Ints  # vectors of each panel
+    bounds: Floats  # (padded Q,) times a row's length: the error of its product
+    scale: Doubles  # (Q,) and
+    shift: Doubles  # (Q,): scan's value of a row = key * scale + shift
+    limits: Floats  # (padded Q,) no row whose scanned value is larger can be among the nearest; shared by all threads
+
+
+class _Found(NamedTuple):
+    """What one thread has found, and where it works."""
+
+    keys: Doubles  # (Q, k) heaps, the largest on top
+    indices: Ints  # (Q, k)
+    lower: Floats  # (Q, room) bounds of rows not yet measured
+    upper: Floats  # (Q, room)
+    pending: Ints  # (Q, room) rows of the piece at hand
+    counts: Ints  # (Q,) how many
+    wide: Floats  # (D,) padded
+    lanes: Doubles  # (LANES,)
 
 
 @dataclass(frozen=True)
 class _Pass:
     """Some queries on their way over the whole bank."""
 
-    asked: Search
-    queries: NDArray[np.float32]  # (Q, D)
-    panels: NDArray[np.float32]  # queries, centred if for l2, as tiles read them: (D, width) one after the other
-    widths: NDArray[np.int64]  # vectors of each panel
-    centre: NDArray[np.float32]  # (D,) subtracted from rows (for cosine: from rows of length one)
-    lengths: NDArray[np.float32]  # (Q,) what a row's length is multiplied with to bound the error
-    scale: NDArray[np.float64]  # (Q,) and
-    shift: NDArray[np.float64]  # (Q,): scan's value of a row = key * scale + shift
-    limits: NDArray[np.float32]  # (Q,) no row whose scanned value is larger can be among the nearest
+    search: Search
+    asked: _Asked
+    threads: int
 
     @classmethod
-    def of(cls, asked: Search, queries: NDArray[np.float32], centre: NDArray[np.float32]) -> _Pass:
+    def of(cls, search: Search, queries: Floats, centre: Floats, threads: int) -> _Pass:
+        few, depth, metric = len(queries) <= FEW, search.dimensions, search.metric
         wide, middle = queries.astype(np.float64), centre.astype(np.float64)
-        few = len(queries) <= FEW
-        centre = centre * np.float32(not few)
-        moved = queries - centre if asked.metric == "l2" else queries
+        moved = queries - centre if metric == "l2" else queries
         norms = np.linalg.norm(moved.astype(np.float64), axis=1)
-        scale = np.ones(len(queries))
-        if asked.metric == "l2":
-            shift = np.zeros(len(queries)) if few else np.square(wide - middle).sum(axis=1) * -0.5
-            scale *= 1.0 if few else 0.5
-        else:
-            shift = np.zeros(len(queries)) if few else wide @ middle
-            if asked.metric == "cosine":
-                scale = norms
-        depth = asked.dimensions if few else min(asked.dimensions, DEPTH) + -(-asked.dimensions // DEPTH)
-        growth = (depth + 16) * UNIT * 1.02
+        scale = norms if metric == "cosine" else np.full(len(queries), 0.5 if metric == "l2" and not few else 1.0)
+        shift = np.square(wide - middle).sum(axis=1) * -0.5 if metric == "l2" else wide @ middle
         widths = _widths(len(queries))
-        lengths = np.zeros(int(widths.sum()) * LANE)
-        lengths[: len(queries)] = norms * growth
-        limits = np.full(len(lengths), -np.inf, np.float32)  # of the padding: nothing passes
+        bounds = np.zeros(int(widths.sum()) * LANE, np.float32)
+        bounds[: len(queries)] = norms * _growth(depth if few else min(depth, DEPTH) + depth // DEPTH)
+        limits = np.full(len(bounds), -np.inf, np.float32)  # of the padding: nothing passes
         limits[: len(queries)] = np.inf
-        panels = np.empty(0, np.float32) if few else _panels(moved, widths)
-        up = np.nextafter(lengths.astype(np.float32), np.float32(np.inf))
-        return cls(asked, queries, panels, widths, centre, up, scale, shift, limits)
+        padded = np.pad(queries, ((0, 0), (0, -depth % LANES)))
+        asked = _Asked(
+            metric=("l2", "cosine", "inner_product").index(metric),
+            queries=padded,
+            lengths=_lengths(padded),
+            centre=centre,
+            panels=np.empty(0, np.float32) if few else _panels(moved, widths),
+            widths=widths,
+            bounds=np.nextafter(bounds, np.float32(np.inf)),
+            scale=scale,
+            shift=np.zeros(len(queries)) if few else shift,
+            limits=limits,
+        )
+        return cls(search, asked, threads)
 
-    def run(self, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def run(self) -> tuple[Doubles, Ints]:
         """Keys and indices (Q, k), sorted."""
         cuts, lock = self._cuts(), threading.Lock()
-        with ThreadPoolExecutor(threads) as pool:
-            found = [job.result() for job in [pool.submit(self._work, cuts, lock) for _ in range(threads)]]
-        bad = [index for _, _, index in found if index >= 0]
+        with ThreadPoolExecutor(self.threads) as pool:
+            jobs = [pool.submit(self._work, cuts, lock) for _ in range(self.threads)]
+            found = [job.result() for job in jobs]
+        bad = [index for _, index in found if index >= 0]
         if bad:
             raise bad_row(min(bad))
-        keys = np.concatenate([one for one, _, _ in found], axis=1)
-        indices = np.concatenate([one for _, one, _ in found], axis=1)
-        order = np.lexsort((indices, keys), axis=1)[:, : self.asked.k]
+        keys = np.concatenate([one.keys for one, _ in found], axis=1)
+        indices = np.concatenate([one.indices for one, _ in found], axis=1)
+        order = np.lexsort((indices, keys), axis=1)[:, : self.search.k]
         return np.take_along_axis(keys, order, axis=1), np.take_along_axis(indices, order, axis=1)
 
     def _cuts(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Pieces of the blocks, with the index of their first row."""
-        size = max(1, CUT // self.asked.dimensions)
-        for first, block in zip(self.asked.starts, self.asked.blocks, strict=True):
-            for start in range(0, len(block), size):
-                yield first + start, block[start : start + size]
+        """Pieces with the index of their first row: large ones first, since each begins with loose limits."""
+        depth, mask = self.search.dimensions, self.search.mask
+        left = self.search.count
+        for first, block in zip(self.search.starts, self.search.blocks, strict=True):
+            start = 0
+            while start < len(block):
+                size = max(1, min(max(left * depth // (2 * self.threads), LEAST), MOST) // depth)
+                piece = block[start : start + size]
+                if mask is None or mask[first + start : first + start + size].any():
+                    yield first + start, piece
+                start, left = start + len(piece), left - len(piece)
 
-    def _work(
-        self, cuts: Iterator[tuple[int, NDArray[Any]]], lock: threading.Lock
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
-        """One thread: the nearest rows of the pieces that it took, in any order, and a row that is no good, or -1."""
-        shape = len(self.queries), self.asked.k
-        keys, indices = np.full(shape, np.inf), np.full(shape, np.iinfo(np.int64).max)
-        metric = ("l2", "cosine", "inner_product").index(self.asked.metric)
-        padded = np.zeros((len(self.queries), -(-self.asked.dimensions // LANES) * LANES), np.float32)
-        padded[:, : self.asked.dimensions] = self.queries
-        lengths = _lengths(padded)
+    def _work(self, cuts: Iterator[tuple[int, NDArray[Any]]], lock: threading.Lock) -> tuple[_Found, int]:
+        """One thread: what it found in the pieces that it took, and a row that is no good, or -1."""
+        count, k, asked = len(self.asked.queries), self.search.k, self.asked
+        few = count <= FEW
+        room = 0 if few else 2 * k + 64
+        found = _Found(
+            keys=np.full((count, k), np.inf),
+            indices=np.full((count, k), np.iinfo(np.int64).max),
+            lower=np.empty((count, room), np.float32),
+            upper=np.empty((count, room), np.float32),
+            pending=np.empty((count, room), np.int64),
+            counts=np.zeros(count, np.int64),
+            wide=np.zeros(asked.queries.shape[1], np.float32),
+            lanes=np.empty(LANES),
+        )
         while True:
             with lock:
                 first, piece = next(cuts, (0, None))
             if piece is None:
-                return keys, indices, -1
-            kept = np.empty(0, np.bool_) if self.asked.mask is None else self.asked.mask[first : first + len(piece)]
+                return found, -1
+            mask = np.empty(0, np.bool_) if self.search.mask is None else self.search.mask[first : first + len(piece)]
             bits = np.ascontiguousarray(piece).view(np.uint16 if piece.dtype == np.float16 else np.float32)
-            bits.flags.writeable = False  # mapped files are read only: one compiled form serves both
-            scan = _scan_rows if len(self.queries) <= FEW else _scan_tiles
-            bad = scan(
-                bits, first, kept, metric, self.centre, padded, lengths, self.panels, self.widths, self.lengths,
-                self.scale, self.shift, self.limits, keys, indices,
-            )  # fmt: skip
+            bits.flags.writeable = False  # as those of mapped files: one compiled form serves both
+            bad = (_scan_rows if few else _scan_tiles)(bits, first, mask, asked, found)
             if bad >= 0:
-                return keys, indices, bad
+                return found, bad
+
+
+def _growth(roundings: int) -> float:
+    """How much of a sum may be lost by so many roundings, and by those around it."""
+    return (roundings + 16) * UNIT * 1.02
 
 
 def _centre(asked: Search) -> NDArray[np.float32]:
@@ -165,7 +190,7 @@ def _centre(asked: Search) -> NDArray[np.float32]:
         chosen = np.unique(np.linspace(0, len(block) - 1, min(share, len(block)), dtype=np.int64))
         if asked.mask is not None:
             chosen = chosen[asked.mask[first + chosen]]
-        for few in np.array_split(chosen, max(1, len(chosen) * asked.dimensions // CUT)):  # rows may be long
+        for few in np.array_split(chosen, max(1, len(chosen) * asked.dimensions // LEAST)):  # rows may be long
             some = block[few].astype(np.float32)
             some = some[(np.abs(some) <= LARGEST).all(axis=1)]
             lengths = np.linalg.norm(some, axis=1) if asked.metric == "cosine" else np.ones(len(some), np.float32)
@@ -192,102 +217,11 @@ def _panels(queries: NDArray[np.float32], widths: NDArray[np.int64]) -> NDArray[
     return np.concatenate([np.ascontiguousarray(part.T).ravel() for part in np.split(padded, edges)])
 
 
-def _tile(width: int) -> Any:
-    """A function that adds the products of HEIGHT rows and ``width`` vectors of queries to (HEIGHT, width * LANE)."""
-    real, whole = ir.FloatType(), ir.IntType(64)
-    vector = ir.VectorType(real, LANE)
-
-    def build(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        rows, stride, panel, depth, out = given
-        rows, panel, out = (builder.inttoptr(one, real.as_pointer()) for one in (rows, panel, out))
-        starts = [builder.gep(rows, [builder.mul(stride, whole(i))]) for i in range(HEIGHT)]
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANE}f32"
-        )
-
-        def place(base: Any, offset: Any) -> Any:
-            return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
-
-        before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        d = builder.phi(whole)
-        d.add_incoming(whole(0), before)
-        sums = [builder.phi(vector) for _ in range(HEIGHT * width)]
-        loads = [
-            builder.load(place(panel, builder.add(builder.mul(d, whole(width * LANE)), whole(v * LANE))), align=4)
-            for v in range(width)
-        ]
-        for i, start in enumerate(starts):
-            one = builder.insert_element(
-                ir.Constant(vector, ir.Undefined), builder.load(builder.gep(start, [d])), ir.IntType(32)(0)
-            )
-            every = builder.shuffle_vector(
-                one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANE), [0] * LANE)
-            )
-            for v, load in enumerate(loads):
-                total = sums[i * width + v]
-                total.add_incoming(ir.Constant(vector, [0.0] * LANE), before)
-                total.add_incoming(builder.call(fma, [every, load, total]), loop)
-        following = builder.add(d, whole(1))
-        d.add_incoming(following, loop)
-        builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
-        builder.position_at_end(after)
-        for n, total in enumerate(sums):
-            where = place(out, whole(n * LANE))
-            builder.store(builder.fadd(total.incomings[1][0], builder.load(where, align=4)), where, align=4)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def tile(context: Any, rows: Any, stride: Any, panel: Any, depth: Any, out: Any) -> Any:
-        return types.void(*[types.intp] * 5), build
-
-    return tile
-
-
-_tile_1, _tile_2, _tile_3 = _tile(1), _tile(2), _tile(3)
-
-
-@intrinsic
-def _single(context, value):  # type: ignore[no-untyped-def]
-    """A float32 of itself, or of the bits of a float16."""
-
-    def build(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        if signature.args[0] == types.float32:
-            return given[0]
-        return builder.fpext(builder.bitcast(given[0], ir.HalfType()), ir.FloatType())
-
-    return types.float32(value), build
-
-
-@intrinsic
-def _add_lanes(context, query, row, steps, squared, lanes):  # type: ignore[no-untyped-def]
-    """Add ``steps`` times LANES terms, (q - x)² or qx in float64, to the lanes: the reference's order and rounding."""
-    narrow, wide, whole = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES), ir.IntType(64)
-
-    def build(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        query, row, steps, squared, lanes = given
-        query, row = (builder.inttoptr(one, narrow.as_pointer()) for one in (query, row))
-        lanes = builder.inttoptr(lanes, wide.as_pointer())
-        sums = cgutils.alloca_once_value(builder, builder.load(lanes, align=8))  # becomes registers
-        with cgutils.for_range(builder, steps) as loop:
-            q, x = (
-                builder.fpext(builder.load(builder.gep(one, [loop.index]), align=4), wide) for one in (query, row)
-            )
-            apart = builder.fsub(q, x)
-            term = builder.select(squared, builder.fmul(apart, apart), builder.fmul(q, x))
-            builder.store(builder.fadd(builder.load(sums), term), sums)
-        builder.store(builder.load(sums), lanes, align=8)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, types.intp, types.boolean, types.intp), build
-
-
 @numba.njit(cache=True, nogil=True)
 def _total(query, row, squared, lanes):  # type: ignore[no-untyped-def]
     """The reference's sum over two padded vectors."""
     lanes[:] = 0
-    _add_lanes(query.ctypes.data, row.ctypes.data, len(row) // LANES, squared, lanes.ctypes.data)
+    add_lanes(query.ctypes.data, row.ctypes.data, len(row) // LANES, squared, lanes.ctypes.data)
     half = LANES // 2
     while half:
         for j in range(half):
@@ -305,17 +239,25 @@ def _lengths(padded):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _offer(row, index, q, metric, padded, lengths, wide, lanes, scale, shift, limits, keys, indices):  # type: ignore[no-untyped-def]
-    """Measure a row as the reference does, and put it into the query's heap (largest on top) if it belongs there."""
+def _measure(row, q, asked, found):  # type: ignore[no-untyped-def]
+    """The reference's key."""
+    wide = found.wide
     for d in range(len(row)):
-        wide[d] = _single(row[d])
-    key = _total(padded[q], wide, metric == 0, lanes)
-    if metric == 1:
-        length = lengths[q] * np.sqrt(_total(wide, wide, False, lanes))
+        wide[d] = single(row[d])
+    key = _total(asked.queries[q], wide, asked.metric == 0, found.lanes)
+    if asked.metric == 0:
+        return key
+    if asked.metric == 1:
+        length = asked.lengths[q] * np.sqrt(_total(wide, wide, False, found.lanes))
         key = key / (length if length > 0 else np.inf)
-    if metric:
-        key = -key
-    heap, names = keys[q], indices[q]
+    return -key
+
+
+@numba.njit(cache=True, nogil=True)
+def _offer(row, index, q, asked, found):  # type: ignore[no-untyped-def]
+    """Put a row into the query's heap if it belongs there, and lower the query's limit."""
+    key = _measure(row, q, asked, found)
+    heap, names = found.keys[q], found.indices[q]
     if key > heap[0] or (key == heap[0] and index > names[0]):
         return
     k, place = len(heap), 0
@@ -329,18 +271,18 @@ def _offer(row, index, q, metric, padded, lengths, wide, lanes, scale, shift, li
         heap[place], names[place] = heap[child], names[child]
         place = child
     heap[place], names[place] = key, index
-    limit = heap[0] * scale[q] + shift[q]
-    limit += (abs(heap[0] * scale[q]) + abs(shift[q])) * 1e-12  # rounding of the line before
+    limit = heap[0] * asked.scale[q] + asked.shift[q]
+    limit += (abs(heap[0] * asked.scale[q]) + abs(asked.shift[q])) * 1e-12  # rounding of the line before
     narrow = np.float32(limit + abs(limit) * 2.0**-22)
-    if narrow < limits[q]:  # threads may overwrite each other: either's limit is valid
-        limits[q] = narrow
+    if narrow < asked.limits[q]:  # threads may overwrite each other: either's limit is valid
+        asked.limits[q] = narrow
 
 
 @numba.njit(cache=True, nogil=True)
 def _bad(row):  # type: ignore[no-untyped-def]
     """Whether a value is not finite or too large."""
     for d in range(len(row)):
-        if not abs(_single(row[d])) <= LARGEST:
+        if not abs(single(row[d])) <= LARGEST:
             return True
     return False
 
@@ -351,42 +293,38 @@ def _compare(row, query, squared):  # type: ignore[no-untyped-def]
     value, length = np.float32(0), np.float32(0)
     if squared:
         for d in range(len(row)):
-            one = _single(row[d])
+            one = single(row[d])
             value += (query[d] - one) * (query[d] - one)
             length += one * one
         return value, length
     for d in range(len(row)):
-        one = _single(row[d])
+        one = single(row[d])
         value -= query[d] * one
         length += one * one
     return value, length
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan_rows(
-    rows, first, mask, metric, centre, padded, lengths, panels, widths, bounds, scale, shift, limits, keys, indices
-):  # type: ignore[no-untyped-def]
-    """A row at a time, for few queries: bound by the speed of memory."""
-    wide, lanes = np.zeros(padded.shape[1], np.float32), np.empty(LANES)
+def _scan_rows(rows, first, mask, asked, found):  # type: ignore[no-untyped-def]
+    """A row at a time, for few queries: as fast as memory is. Returns the index of a row that is no good, or -1."""
     growth = np.float32((rows.shape[1] + 16) * UNIT * 1.02)
     for r in range(len(rows)):
         if len(mask) and not mask[r]:
             continue
-        for q in range(len(padded)):
-            value, square = _compare(rows[r], padded[q], metric == 0)
+        for q in range(len(asked.queries)):
+            value, square = _compare(rows[r], asked.queries[q], asked.metric == 0)
             if not square < 2.0**98 and _bad(rows[r]):
                 return first + r
-            if metric == 0:
-                low = value - value * growth
+            if asked.metric == 0:
+                lower = value - value * growth
+            elif asked.metric == 2:
+                lower = value - asked.bounds[q] * (np.sqrt(square) * np.float32(1 + growth) + np.float32(2.0**-60))
+            elif square > 2.0**-60:
+                lower = value / np.sqrt(square) - asked.bounds[q] * np.float32(4)
             else:
-                length = np.sqrt(square) * np.float32(1.001) + np.float32(2.0**-60)
-                low = value - bounds[q] * length
-                if metric == 1:
-                    low = -np.float32(np.inf) if square < 2.0**-60 else value / np.sqrt(square) - bounds[q] * np.float32(3)
-            if low - np.float32(TINY) <= limits[q]:
-                _offer(
-                    rows[r], first + r, q, metric, padded, lengths, wide, lanes, scale, shift, limits, keys, indices
-                )
+                lower = -np.float32(np.inf)
+            if lower - np.float32(TINY) <= asked.limits[q]:
+                _offer(rows[r], first + r, q, asked, found)
     return -1
 
 
@@ -395,7 +333,7 @@ def _length(row):  # type: ignore[no-untyped-def]
     """|x| in float64."""
     total = 0.0
     for d in range(len(row)):
-        total += np.float64(_single(row[d])) ** 2
+        total += np.float64(single(row[d])) ** 2
     return np.sqrt(total)
 
 
@@ -404,82 +342,142 @@ def _pack(row, factor, centre, packed):  # type: ignore[no-untyped-def]
     """Write x * factor - c, and return its square."""
     square = np.float32(0)
     for d in range(len(row)):
-        one = _single(row[d]) * factor - centre[d]
+        one = single(row[d]) * factor - centre[d]
         packed[d] = one
         square += one * one
     return square
 
 
 @numba.njit(cache=True, nogil=True)
-def _passes(line, half, size, bounds, limits, column):  # type: ignore[no-untyped-def]
+def _fill(rows, r, mask, asked, packed, taken, terms):  # type: ignore[no-untyped-def]
+    """Pack the next rows that the mask leaves: the row behind them, their number, and whether the last is no good."""
+    depth, count = rows.shape[1], 0
+    growth = (min(depth, DEPTH) + depth // DEPTH + 16) * UNIT * 1.02
+    while r < len(rows) and count < len(taken):
+        if not len(mask) or mask[r]:
+            length = _length(rows[r]) if asked.metric == 1 else 1.0
+            factor = 1 / length if asked.metric == 1 and length > 2.0**-30 else 1.0
+            square = 0.0
+            for d in range(0, depth, DEPTH):  # its roundings are no more than the products'
+                part = slice(d, min(d + DEPTH, depth))
+                square += _pack(rows[r, part], np.float32(factor), asked.centre[part], packed[count, part])
+            if not (length < 2.0**49 and square < 2.0**98) and _bad(rows[r]):
+                return r, count, True
+            taken[count] = r
+            half = square if asked.metric == 0 else 0.0
+            terms[0, count], terms[1, count] = half * (0.5 - growth) - TINY, half * (0.5 + growth) + TINY
+            terms[2, count] = np.sqrt(square) * (1 + growth) + 2.0**-60
+            if asked.metric == 1:  # rounding of x / |x|
+                terms[2, count] = terms[2, count] + 4 if length > 2.0**-30 else np.inf
+            count += 1
+        r += 1
+    return r, count, False
+
+
+@numba.njit(cache=True, nogil=True)
+def _multiply(packed, count, depth, panel, width, sums):  # type: ignore[no-untyped-def]
+    """Products of packed rows and a panel of queries, tile by tile, into (count, width * LANE)."""
+    n, stride = width * LANE, packed.shape[1]
+    sums[: -(-count // HEIGHT) * HEIGHT * n] = 0
+    for d in range(0, depth, DEPTH):
+        deep = min(DEPTH, depth - d)
+        for i in range(0, count, HEIGHT):
+            of, to = packed.ctypes.data + (i * stride + d) * 4, sums.ctypes.data + i * n * 4
+            if width == 3:
+                tile_3(of, stride, panel + d * n * 4, deep, to)
+            elif width == 2:
+                tile_2(of, stride, panel + d * n * 4, deep, to)
+            else:
+                tile_1(of, stride, panel + d * n * 4, deep, to)
+
+
+@numba.njit(cache=True, nogil=True)
+def _passes(line, base, size, bounds, limits):  # type: ignore[no-untyped-def]
     """Whether any query may want this row."""
     passed = 0
     for j in range(len(line)):
-        passed += half - bounds[column + j] * size - line[j] <= limits[column + j]
+        passed += base - bounds[j] * size - line[j] <= limits[j]
     return passed > 0
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan_tiles(
-    rows, first, mask, metric, centre, padded, lengths, panels, widths, bounds, scale, shift, limits, keys, indices
-):  # type: ignore[no-untyped-def]
-    """Rows are packed, a chunk at a time, and every panel of queries is multiplied with them."""
+def _select(sums, at, count, n, column, taken, terms, asked, found):  # type: ignore[no-untyped-def]
+    """Note rows from ``at`` on for the queries that may want them; the row behind, and whether a query has no room."""
+    bounds, limits = asked.bounds[column : column + n], asked.limits[column : column + n]
+    for i in range(at, count):
+        line, size = sums[i * n : i * n + n], terms[2, i]
+        if not _passes(line, terms[0, i], size, bounds, limits):
+            continue
+        full = False
+        for j in range(min(n, len(asked.queries) - column)):
+            error = bounds[j] * size
+            if terms[0, i] - error - line[j] <= limits[j]:
+                q = column + j
+                place = found.counts[q]
+                found.lower[q, place] = terms[0, i] - error - line[j]
+                found.upper[q, place] = terms[1, i] + error - line[j]
+                found.pending[q, place] = taken[i]
+                found.counts[q] += 1
+                if place + 1 == found.pending.shape[1]:
+                    _prune(q, asked, found)
+                    full |= found.counts[q] == found.pending.shape[1]
+        if full:
+            return i + 1, True
+    return count, False
+
+
+@numba.njit(cache=True, nogil=True)
+def _prune(q, asked, found):  # type: ignore[no-untyped-def]
+    """Lower a query's limit to the k-th smallest upper bound of its pending rows, and drop those beyond."""
+    count, k = found.counts[q], found.keys.shape[1]
+    if count >= k:
+        limit = np.partition(found.upper[q, :count], k - 1)[k - 1]
+        limit += abs(limit) * np.float32(2.0**-22)
+        if limit < asked.limits[q]:
+            asked.limits[q] = limit
+    left = 0
+    for n in range(count):
+        if found.lower[q, n] <= asked.limits[q]:
+            found.lower[q, left], found.upper[q, left] = found.lower[q, n], found.upper[q, n]
+            found.pending[q, left] = found.pending[q, n]
+            left += 1
+    found.counts[q] = left
+
+
+@numba.njit(cache=True, nogil=True)
+def _drain(rows, first, least, asked, found):  # type: ignore[no-untyped-def]
+    """Measure the pending rows of queries that have ``least`` of them or more."""
+    for q in range(len(asked.queries)):
+        if found.counts[q] >= least:
+            _prune(q, asked, found)
+            for n in range(found.counts[q]):
+                if found.lower[q, n] <= asked.limits[q]:
+                    _offer(rows[found.pending[q, n]], first + found.pending[q, n], q, asked, found)
+            found.counts[q] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _scan_tiles(rows, first, mask, asked, found):  # type: ignore[no-untyped-def]
+    """Rows are packed, a chunk at a time, and multiplied with every panel. Returns a row that is no good, or -1."""
     depth = rows.shape[1]
     height = max(HEIGHT, CHUNK // depth // HEIGHT * HEIGHT)
-    stride = depth + 16  # rows a power of two apart would share few cache lines
-    packed, taken = np.zeros((height, stride), np.float32), np.empty(height, np.int64)
-    growth = (min(depth, DEPTH) + depth // DEPTH + 16) * UNIT
-    half, size = np.empty(height, np.float32), np.empty(height, np.float32)
-    sums = np.empty(height * 3 * LANE, np.float32)
-    wide, lanes = np.zeros(padded.shape[1], np.float32), np.empty(LANES)
+    packed = np.zeros((height, depth + 16), np.float32)  # rows a power of two apart would share few cache lines
+    taken, terms = np.empty(height, np.int64), np.empty((3, height), np.float32)
+    sums = np.empty(height * max(asked.widths) * LANE, np.float32)
     r = 0
     while r < len(rows):
-        count = 0
-        while r < len(rows) and count < height:
-            if not len(mask) or mask[r]:
-                length = _length(rows[r]) if metric == 1 else 1.0
-                factor = 1 / length if metric == 1 and length > 2.0**-30 else 1.0
-                square = 0.0
-                for d in range(0, depth, DEPTH):  # its roundings are no more than the products'
-                    part = slice(d, min(d + DEPTH, depth))
-                    square += _pack(rows[r, part], np.float32(factor), centre[part], packed[count, part])
-                if not (length < 2.0**49 and square < 2.0**98) and _bad(rows[r]):
-                    return first + r
-                taken[count] = r
-                half[count] = square * (0.5 - growth) - TINY if metric == 0 else -TINY
-                size[count] = np.sqrt(square) * (1 + growth) + 2.0**-60
-                if metric == 1:  # rounding of x / |x|
-                    size[count] = size[count] + 4 if length > 2.0**-30 else np.inf
-                count += 1
-            r += 1
-        column, start = 0, 0
-        for width in widths:
+        r, count, bad = _fill(rows, r, mask, asked, packed, taken, terms)
+        if bad:
+            return first + r
+        column = 0
+        for width in asked.widths:
             n = width * LANE
-            for d in range(0, depth, DEPTH):
-                deep = min(DEPTH, depth - d)
-                panel = panels.ctypes.data + (start + d * n) * 4
-                for i in range(0, count, HEIGHT):
-                    tile = sums[i * n : (i + HEIGHT) * n]
-                    if d == 0:
-                        tile[:] = 0
-                    of, to = packed.ctypes.data + (i * stride + d) * 4, tile.ctypes.data
-                    if width == 3:
-                        _tile_3(of, stride, panel, deep, to)
-                    elif width == 2:
-                        _tile_2(of, stride, panel, deep, to)
-                    else:
-                        _tile_1(of, stride, panel, deep, to)
-                    if d + deep < depth:
-                        continue
-                    for one in range(i, min(i + HEIGHT, count)):
-                        line = sums[one * n : one * n + n]
-                        if _passes(line, half[one], size[one], bounds, limits, column):
-                            for j in range(min(n, len(padded) - column)):
-                                if half[one] - bounds[column + j] * size[one] - line[j] <= limits[column + j]:
-                                    _offer(
-                                        rows[taken[one]], first + taken[one], column + j, metric, padded, lengths,
-                                        wide, lanes, scale, shift, limits, keys, indices,
-                                    )  # fmt: skip
-            start += depth * n
+            _multiply(packed, count, depth, asked.panels.ctypes.data + column * depth * 4, width, sums)
+            at = 0
+            while at < count:
+                at, full = _select(sums, at, count, n, column, taken, terms, asked, found)
+                if full:
+                    _drain(rows, first, found.pending.shape[1], asked, found)
             column += n
+    _drain(rows, first, 1, asked, found)
     return -1

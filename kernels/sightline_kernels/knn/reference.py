@@ -23,6 +23,7 @@ class Search:
 
     blocks: Sequence[NDArray[Any]]  # (n, D) each, float16 or float32; asked for one at a time and let go again
     starts: Sequence[int]  # index of each block's first row
+    count: int  # rows of all blocks
     queries: NDArray[np.float32]  # (Q, D)
     k: int
     metric: Metric
@@ -53,11 +54,11 @@ class Search:
                 )
             lengths.append(len(block))
         starts = [sum(lengths[:number]) for number in range(len(lengths))]
-        allowed = sum(lengths)
+        allowed = count = sum(lengths)
         if mask is not None:
             mask = np.ascontiguousarray(mask)
-            if mask.dtype != np.bool_ or mask.shape != (allowed,):
-                raise ValueError(f"A mask is boolean, one per row ({allowed}); got {mask.dtype} {mask.shape}.")
+            if mask.dtype != np.bool_ or mask.shape != (count,):
+                raise ValueError(f"A mask is boolean, one per row ({count}); got {mask.dtype} {mask.shape}.")
             allowed = int(np.count_nonzero(mask))
         if allowed == 0:
             raise ValueError("The bank is empty, or its mask leaves no row: there is nothing to search.")
@@ -66,7 +67,7 @@ class Search:
         if not valid(queries):
             raise ValueError(f"A query holds a value that is not finite, or beyond {LARGEST:.3g}.")
         narrow = np.ascontiguousarray(queries, np.float32)
-        return cls(blocks, starts, narrow, k, cast(Metric, metric), mask)
+        return cls(blocks, starts, count, narrow, k, cast(Metric, metric), mask)
 
 
 def search(
