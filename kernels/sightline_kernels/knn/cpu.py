@@ -1,8 +1,8 @@
 """In Numba: a scan in float32 that bounds its own error, and float64 for the rows that the bound lets through.
 
-For every row and query a lower bound of the key is computed, in the expanded form |x|²/2 - qx of centred vectors. A row
-whose bound exceeds the k-th key found so far cannot be among the k nearest; any other is measured as the reference
-does. So nothing depends on the order of the work. No BLAS is called: what it multiplies would have to be written and
+For every row and query a lower bound of the key is computed, in the expanded form |x|²/2 - qx of centred vectors. A
+row whose bound exceeds the k-th key found so far cannot be among the k nearest; any other is measured as the
+reference does. So nothing depends on the order of the work. No BLAS is called: what it multiplies would have to be written and
 read again, and its threads would fight with ours. Products stay in registers until they are compared.
 """
 
@@ -20,7 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline_kernels.knn.reference import LANES, LARGEST, Metric, Rows, Search, bad_row, values
-from sightline_kernels.knn.registers.cpu import HEIGHT, LANE, WIDTHS, add_lanes, single, tile_1, tile_2, tile_3
+from sightline_kernels.knn.registers.cpu import (
+    HEIGHT,
+    LANE,
+    WIDTHS,
+    add_lanes,
+    lowest,
+    passing,
+    single,
+    tile_1,
+    tile_2,
+    tile_3,
+)
 
 __all__ = ["search"]
 
@@ -392,35 +403,26 @@ def _multiply(packed, count, depth, panel, width, sums):  # type: ignore[no-unty
 
 
 @numba.njit(cache=True, nogil=True)
-def _passes(line, base, size, bounds, limits):  # type: ignore[no-untyped-def]
-    """Whether any query may want this row."""
-    passed = 0
-    for j in range(len(line)):
-        passed += base - bounds[j] * size - line[j] <= limits[j]
-    return passed > 0
-
-
-@numba.njit(cache=True, nogil=True)
-def _select(sums, at, count, n, column, taken, terms, asked, found):  # type: ignore[no-untyped-def]
-    """Note rows from ``at`` on for the queries that may want them; the row behind, and whether a query has no room."""
-    bounds, limits = asked.bounds[column : column + n], asked.limits[column : column + n]
+def _select(sums, at, count, width, column, taken, terms, asked, found):  # type: ignore[no-untyped-def]
+    """Note rows from ``at`` on for queries that may want them; the row behind, and whether a query has no room."""
+    bounds, limits = asked.bounds.ctypes.data + column * 4, asked.limits.ctypes.data + column * 4
+    products, n, room = sums.ctypes.data, width * LANE, found.pending.shape[1]
     for i in range(at, count):
-        line, size = sums[i * n : i * n + n], terms[2, i]
-        if not _passes(line, terms[0, i], size, bounds, limits):
-            continue
+        base, size = terms[0, i], terms[2, i]
+        mask = passing(products + i * n * 4, bounds, limits, base, size, width)
         full = False
-        for j in range(min(n, len(asked.queries) - column)):
-            error = bounds[j] * size
-            if terms[0, i] - error - line[j] <= limits[j]:
-                q = column + j
-                place = found.counts[q]
-                found.lower[q, place] = terms[0, i] - error - line[j]
-                found.upper[q, place] = terms[1, i] + error - line[j]
+        while mask:
+            j = lowest(mask)
+            mask &= mask - 1
+            q = column + j
+            if q < len(asked.queries):
+                error, product, place = asked.bounds[q] * size, sums[i * n + j], found.counts[q]
+                found.lower[q, place], found.upper[q, place] = base - error - product, terms[1, i] + error - product
                 found.pending[q, place] = taken[i]
-                found.counts[q] += 1
-                if place + 1 == found.pending.shape[1]:
+                found.counts[q] = place + 1
+                if place + 1 == room:
                     _prune(q, asked, found)
-                    full |= found.counts[q] == found.pending.shape[1]
+                    full |= found.counts[q] == room
         if full:
             return i + 1, True
     return count, False
@@ -475,7 +477,7 @@ def _scan_tiles(rows, first, mask, asked, found):  # type: ignore[no-untyped-def
             _multiply(packed, count, depth, asked.panels.ctypes.data + column * depth * 4, width, sums)
             at = 0
             while at < count:
-                at, full = _select(sums, at, count, n, column, taken, terms, asked, found)
+                at, full = _select(sums, at, count, width, column, taken, terms, asked, found)
                 if full:
                     _drain(rows, first, found.pending.shape[1], asked, found)
             column += n

@@ -95,8 +95,8 @@ def single(context, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def add_lanes(context, query, row, steps, squared, lanes):  # type: ignore[no-untyped-def]
-    """Add ``steps`` times LANES terms, (q - x)² or qx in float64, to the lanes: the reference's order and rounding."""
-    narrow, wide, whole = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES), ir.IntType(64)
+    """Add ``steps`` times LANES terms, (q - x)² or qx in float64, to the lanes: order and rounding of the reference."""
+    narrow, wide = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES)
 
     def build(context, builder, signature, given):  # type: ignore[no-untyped-def]
         query, row, steps, squared, lanes = given
@@ -114,3 +114,40 @@ def add_lanes(context, query, row, steps, squared, lanes):  # type: ignore[no-un
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, types.boolean, types.intp), build
+
+
+@intrinsic
+def passing(context, products, bounds, limits, base, size, width):  # type: ignore[no-untyped-def]
+    """Bits of the queries for which base - bound * size - product does not exceed the limit, or is no number."""
+    real, whole = ir.FloatType(), ir.IntType(64)
+    vector, bits = ir.VectorType(real, LANE), ir.IntType(LANE)
+
+    def build(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        *places, base, size, width = given
+        places = [builder.inttoptr(place, vector.as_pointer()) for place in places]
+
+        def spread(value):  # type: ignore[no-untyped-def]
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANE), [0] * LANE))
+
+        base, size = spread(base), spread(size)
+        mask = cgutils.alloca_once_value(builder, whole(0))
+        with cgutils.for_range(builder, width) as loop:
+            product, bound, limit = (builder.load(builder.gep(one, [loop.index]), align=4) for one in places)
+            lower = builder.fsub(builder.fsub(base, builder.fmul(bound, size)), product)
+            passed = builder.bitcast(builder.fcmp_unordered("<=", lower, limit), bits)
+            shifted = builder.shl(builder.zext(passed, whole), builder.mul(loop.index, whole(LANE)))
+            builder.store(builder.or_(builder.load(mask), shifted), mask)
+        return builder.load(mask)
+
+    return types.int64(types.intp, types.intp, types.intp, types.float32, types.float32, types.intp), build
+
+
+@intrinsic
+def lowest(context, mask):  # type: ignore[no-untyped-def]
+    """Number of the lowest bit that is set."""
+
+    def build(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        return builder.cttz(given[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), build
