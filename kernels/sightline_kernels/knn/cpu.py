@@ -41,7 +41,7 @@ FEW = 2  # queries that a row at a time serves faster than tiles do
 FLOATS = 2**24  # of packed queries in one pass over the bank: 64 MiB
 CHUNK = 2**16  # values of the rows that are multiplied together: they stay in the second-level cache
 SAMPLE = 256  # rows whose mean is the centre
-LEAST, MOST = 2**19, 2**25  # values of the rows that a thread takes at a time
+LEAST = 2**19  # values of the rows that a thread takes at a time
 TINY = 2.0**-120  # what underflow may take from 2^29 products
 
 Floats, Doubles, Ints = NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]
@@ -91,10 +91,20 @@ class _Found(NamedTuple):
     indices: Ints  # (Q, k)
     lower: Floats  # (Q, room) bounds of rows not yet measured
     upper: Floats  # (Q, room)
-    pending: Ints  # (Q, room) rows of the piece at hand
+    pending: Ints  # (Q, room) rows of the block at hand
     counts: Ints  # (Q,) how many
     wide: Floats  # (D,) padded
     lanes: Doubles  # (LANES,)
+
+
+class _Cut(NamedTuple):
+    """Some rows of a block."""
+
+    rows: NDArray[Any]  # (n, D) the block: float32, or the bits of float16
+    first: int  # index of the block's first row
+    start: int  # of the piece in the block
+    stop: int
+    mask: NDArray[np.bool_]  # (n,), or empty
 
 
 @dataclass(frozen=True)
@@ -135,35 +145,41 @@ class _Pass:
 
     def run(self) -> tuple[Doubles, Ints]:
         """Keys and indices (Q, k), sorted."""
-        cuts, lock = self._cuts(), threading.Lock()
+        cuts, lock, k, count = self._cuts(), threading.Lock(), self.search.k, len(self.asked.queries)
         with ThreadPoolExecutor(self.threads) as pool:
-            jobs = [pool.submit(self._work, cuts, lock) for _ in range(self.threads)]
-            found = [job.result() for job in jobs]
-        bad = [index for _, index in found if index >= 0]
-        if bad:
-            raise bad_row(min(bad))
-        keys = np.concatenate([one.keys for one, _ in found], axis=1)
-        indices = np.concatenate([one.indices for one, _ in found], axis=1)
-        order = np.lexsort((indices, keys), axis=1)[:, : self.search.k]
+            scans = [pool.submit(self._scan, cuts, lock) for _ in range(self.threads)]
+            done = [scan.result() for scan in scans]
+            bad = [index for _, _, index in done if index >= 0]
+            if bad:
+                raise bad_row(min(bad))
+            upper = np.concatenate([_padded(found) for found, _, _ in done], axis=1)
+            if upper.shape[1] > k:  # what all threads know together, before any measures what is still pending
+                best = np.partition(upper, k - 1, axis=1)[:, k - 1]
+                np.minimum(self.asked.limits[:count], best, out=self.asked.limits[:count])
+            list(pool.map(self._finish, done))
+        keys = np.concatenate([found.keys for found, _, _ in done], axis=1)
+        indices = np.concatenate([found.indices for found, _, _ in done], axis=1)
+        order = np.lexsort((indices, keys), axis=1)[:, :k]
         return np.take_along_axis(keys, order, axis=1), np.take_along_axis(indices, order, axis=1)
 
-    def _cuts(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Pieces with the index of their first row: large ones first, since each begins with loose limits."""
-        depth, mask = self.search.dimensions, self.search.mask
-        left = self.search.count
+    def _cuts(self) -> Iterator[_Cut]:
+        """Pieces of all blocks: large ones first, since threads that share few pieces wait for each other less."""
+        depth, mask, left = self.search.dimensions, self.search.mask, self.search.count
         for first, block in zip(self.search.starts, self.search.blocks, strict=True):
+            kept = np.empty(0, np.bool_) if mask is None else mask[first : first + len(block)]
+            bits = np.ascontiguousarray(block).view(np.uint16 if block.dtype == np.float16 else np.float32)
+            bits.flags.writeable = False  # as those of mapped files: one compiled form serves both
             start = 0
             while start < len(block):
-                size = max(1, min(max(left * depth // (2 * self.threads), LEAST), MOST) // depth)
-                piece = block[start : start + size]
-                if mask is None or mask[first + start : first + start + size].any():
-                    yield first + start, piece
-                start, left = start + len(piece), left - len(piece)
+                stop = min(len(block), start + max(1, max(left * depth // (2 * self.threads), LEAST) // depth))
+                if mask is None or kept[start:stop].any():
+                    yield _Cut(bits, first, start, stop, kept)
+                start, left = stop, left - (stop - start)
 
-    def _work(self, cuts: Iterator[tuple[int, NDArray[Any]]], lock: threading.Lock) -> tuple[_Found, int]:
-        """One thread: what it found in the pieces that it took, and a row that is no good, or -1."""
+    def _scan(self, cuts: Iterator[_Cut], lock: threading.Lock) -> tuple[_Found, _Cut | None, int]:
+        """One thread: what it found, the block that its pending rows are of, and a row that is no good, or -1."""
         count, k, asked = len(self.asked.queries), self.search.k, self.asked
-        few = count <= FEW
+        few, cut = count <= FEW, None
         room = 0 if few else 2 * k + 64
         found = _Found(
             keys=np.full((count, k), np.inf),
@@ -177,15 +193,25 @@ class _Pass:
         )
         while True:
             with lock:
-                first, piece = next(cuts, (0, None))
-            if piece is None:
-                return found, -1
-            mask = np.empty(0, np.bool_) if self.search.mask is None else self.search.mask[first : first + len(piece)]
-            bits = np.ascontiguousarray(piece).view(np.uint16 if piece.dtype == np.float16 else np.float32)
-            bits.flags.writeable = False  # as those of mapped files: one compiled form serves both
-            bad = (_scan_rows if few else _scan_tiles)(bits, first, mask, asked, found)
+                following = next(cuts, None)
+            if following is None:
+                return found, cut, -1
+            if cut is not None and following.first != cut.first:
+                _drain(cut.rows, cut.first, 1, asked, found)
+            cut = following
+            bad = (_scan_rows if few else _scan_tiles)(*cut, asked, found)
             if bad >= 0:
-                return found, bad
+                return found, cut, bad
+
+    def _finish(self, done: tuple[_Found, _Cut | None, int]) -> None:
+        found, cut, _ = done
+        if cut is not None:
+            _drain(cut.rows, cut.first, 1, self.asked, found)
+
+
+def _padded(found: _Found) -> Floats:
+    """(Q, room) upper bounds of what is pending, and infinity where there is none."""
+    return np.where(np.arange(found.upper.shape[1]) < found.counts[:, None], found.upper, np.float32(np.inf))
 
 
 def _growth(roundings: int) -> float:
@@ -316,10 +342,10 @@ def _compare(row, query, squared):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan_rows(rows, first, mask, asked, found):  # type: ignore[no-untyped-def]
+def _scan_rows(rows, first, start, stop, mask, asked, found):  # type: ignore[no-untyped-def]
     """A row at a time, for few queries: as fast as memory is. Returns the index of a row that is no good, or -1."""
     growth = np.float32((rows.shape[1] + 16) * UNIT * 1.02)
-    for r in range(len(rows)):
+    for r in range(start, stop):
         if len(mask) and not mask[r]:
             continue
         for q in range(len(asked.queries)):
@@ -360,11 +386,11 @@ def _pack(row, factor, centre, packed):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill(rows, r, mask, asked, packed, taken, terms):  # type: ignore[no-untyped-def]
+def _fill(rows, r, stop, mask, asked, packed, taken, terms):  # type: ignore[no-untyped-def]
     """Pack the next rows that the mask leaves: the row behind them, their number, and whether the last is no good."""
     depth, count = rows.shape[1], 0
     growth = (min(depth, DEPTH) + depth // DEPTH + 16) * UNIT * 1.02
-    while r < len(rows) and count < len(taken):
+    while r < stop and count < len(taken):
         if not len(mask) or mask[r]:
             length = _length(rows[r]) if asked.metric == 1 else 1.0
             factor = 1 / length if asked.metric == 1 and length > 2.0**-30 else 1.0
@@ -459,16 +485,16 @@ def _drain(rows, first, least, asked, found):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan_tiles(rows, first, mask, asked, found):  # type: ignore[no-untyped-def]
+def _scan_tiles(rows, first, start, stop, mask, asked, found):  # type: ignore[no-untyped-def]
     """Rows are packed, a chunk at a time, and multiplied with every panel. Returns a row that is no good, or -1."""
     depth = rows.shape[1]
     height = max(HEIGHT, CHUNK // depth // HEIGHT * HEIGHT)
     packed = np.zeros((height, depth + 16), np.float32)  # rows a power of two apart would share few cache lines
     taken, terms = np.empty(height, np.int64), np.empty((3, height), np.float32)
     sums = np.empty(height * max(asked.widths) * LANE, np.float32)
-    r = 0
-    while r < len(rows):
-        r, count, bad = _fill(rows, r, mask, asked, packed, taken, terms)
+    r = start
+    while r < stop:
+        r, count, bad = _fill(rows, r, stop, mask, asked, packed, taken, terms)
         if bad:
             return first + r
         column = 0
@@ -481,5 +507,4 @@ def _scan_tiles(rows, first, mask, asked, found):  # type: ignore[no-untyped-def
                 if full:
                     _drain(rows, first, found.pending.shape[1], asked, found)
             column += n
-    _drain(rows, first, 1, asked, found)
     return -1
