@@ -26,6 +26,7 @@ extern "C" __global__ void select_rows(const float* products, const float* terms
     long long span = stop - start;
     if (pair >= queries * span) return;
     long long q = pair / span, r = start + pair % span;
+    if (terms[r] > 3e38f) return;  // not to be found
     float lower = terms[r] - bounds[q] * terms[rows + r] - products[q * stride + r];
     if (lower > limits[q]) return;
     int place = atomicAdd(counts + q, 1);
@@ -154,7 +155,9 @@ class _Pass:
             raise bad_row(first + int(self._host(good).argmin()))
         lengths = cupy.sqrt(cupy.square(rows, dtype=np.float64).sum(axis=1))
         short = lengths <= 2.0**-30
-        factor = cupy.where(short, 1.0, 1 / cupy.where(short, 1.0, lengths)) if self.metric == 1 else cupy.ones(len(rows))
+        factor = (
+            cupy.where(short, 1.0, 1 / cupy.where(short, 1.0, lengths)) if self.metric == 1 else cupy.ones(len(rows))
+        )
         moved = (rows * factor[:, None] - cupy.asarray(self.centre)).astype(np.float32)
         squares = cupy.square(moved, dtype=np.float64).sum(axis=1)
         half = squares * (0.5 - self.growth) if self.metric == 0 else cupy.zeros(len(rows))

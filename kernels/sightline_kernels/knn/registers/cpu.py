@@ -151,3 +151,20 @@ def lowest(context, mask):  # type: ignore[no-untyped-def]
         return builder.cttz(given[0], ir.IntType(1)(1))
 
     return types.int64(types.int64), build
+
+
+@intrinsic
+def prefetch(context, start, stop):  # type: ignore[no-untyped-def]
+    """Ask for the cache lines between two addresses, to be read soon."""
+    byte, number, whole = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
+
+    def build(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        lines = builder.udiv(builder.sub(given[1], given[0]), whole(64))
+        with cgutils.for_range(builder, lines) as loop:
+            place = builder.add(given[0], builder.mul(loop.index, whole(64)))
+            builder.call(ask, [builder.inttoptr(place, byte), number(0), number(2), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), build
