@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def fire(photos: list[Path], model: Path) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module", params=BANKS)
-def bank(request: pytest.FixtureRequest) -> Iterator[tuple[str, NDArray[np.float32], Any]]:
+def bank(request: pytest.FixtureRequest) -> tuple[str, NDArray[np.float32], Any]:
     """A title, rows, and FAISS's index of them."""
     random = np.random.default_rng(0)
     title = request.param
@@ -54,7 +53,7 @@ def bank(request: pytest.FixtureRequest) -> Iterator[tuple[str, NDArray[np.float
         rows = random.standard_normal((100_000, 512) if "512" in title else (200_000, 128), dtype=np.float32)
     index = faiss.IndexFlatL2(rows.shape[1])
     index.add(rows)
-    yield title, rows, index
+    return title, rows, index
 
 
 @pytest.mark.parametrize(("count", "k"), list(itertools.product(QUERIES, NEIGHBOURS)))

@@ -2,8 +2,8 @@
 
 For every row and query a lower bound of the key is computed, in the expanded form |x|²/2 - qx of centred vectors. A
 row whose bound exceeds the k-th key found so far cannot be among the k nearest; any other is measured as the
-reference does. So nothing depends on the order of the work. No BLAS is called: what it multiplies would have to be written and
-read again, and its threads would fight with ours. Products stay in registers until they are compared.
+reference does. So nothing depends on the order of the work. No BLAS is called: what it multiplies would have to be
+written and read again, and its threads would fight with ours. Products stay in registers until they are complete.
 """
 
 from __future__ import annotations

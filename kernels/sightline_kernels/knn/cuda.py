@@ -17,7 +17,7 @@ PRODUCTS = 2**27  # of rows and queries at a time: 512 MiB
 UNIT = 2.0**-24  # of float32
 TINY = 2.0**-120  # what underflow may take
 THREADS = 128  # of a block
-# No kernel synchronises: every thread answers for one pair. Sums are rounded as the reference rounds them, never fused.
+# No kernel synchronises: every thread answers for one pair. Sums are rounded as the reference does, never fused.
 SOURCE = r"""
 extern "C" __global__ void select_rows(const float* products, const float* terms, const float* bounds,
         const float* limits, int* pending, int* counts, long long queries, long long stride, long long start,

@@ -45,7 +45,7 @@ class Search:
             raise ValueError(f"Queries are (Q, D) floating point with D > 0; got {queries.dtype} {queries.shape}.")
         lengths: list[int] = []
         for block in blocks:
-            if block.ndim != 2 or block.dtype not in (np.float16, np.float32):
+            if block.ndim != 2 or block.dtype.name not in ("float16", "float32"):
                 raise ValueError(f"Rows are (N, D) float16 or float32; got {block.dtype} {block.shape}.")
             if block.shape[1] != queries.shape[1]:
                 raise ValueError(
@@ -77,7 +77,7 @@ def search(
     *,
     metric: Metric = "l2",
     mask: NDArray[np.bool_] | None = None,
-    threads: int | None = None,
+    threads: int | None = None,  # noqa: ARG001  the signature of all forms
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest rows of every query, nearest first, of equals the lowest index first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
@@ -12,6 +13,7 @@ from numba.extending import intrinsic
 
 from sightline_kernels.knn.reference import LANES
 
+_intrinsic: Callable[..., Any] = intrinsic  # its own type keeps the first argument, which callers do not give
 HEIGHT = 8  # rows of a tile: eight broadcasts for up to three vectors of queries
 
 
@@ -71,7 +73,7 @@ def _tile(width: int) -> Any:
             builder.store(builder.fadd(total.incomings[1][0], builder.load(where, align=4)), where, align=4)
         return context.get_dummy_value()
 
-    @intrinsic
+    @_intrinsic
     def tile(context: Any, rows: Any, stride: Any, panel: Any, depth: Any, out: Any) -> Any:
         return types.void(*[types.intp] * 5), build
 
@@ -81,7 +83,7 @@ def _tile(width: int) -> Any:
 tile_1, tile_2, tile_3 = _tile(1), _tile(2), _tile(3)
 
 
-@intrinsic
+@_intrinsic
 def single(context, value):  # type: ignore[no-untyped-def]
     """A float32 of itself, or of the bits of a float16."""
 
@@ -93,9 +95,9 @@ def single(context, value):  # type: ignore[no-untyped-def]
     return types.float32(value), build
 
 
-@intrinsic
+@_intrinsic
 def add_lanes(context, query, row, steps, squared, lanes):  # type: ignore[no-untyped-def]
-    """Add ``steps`` times LANES terms, (q - x)² or qx in float64, to the lanes: order and rounding of the reference."""
+    """Add ``steps`` times LANES terms, (q - x)² or qx in float64, to the lanes, in the reference's order."""
     narrow, wide = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.DoubleType(), LANES)
 
     def build(context, builder, signature, given):  # type: ignore[no-untyped-def]
@@ -116,7 +118,7 @@ def add_lanes(context, query, row, steps, squared, lanes):  # type: ignore[no-un
     return types.void(types.intp, types.intp, types.intp, types.boolean, types.intp), build
 
 
-@intrinsic
+@_intrinsic
 def passing(context, products, bounds, limits, base, size, width):  # type: ignore[no-untyped-def]
     """Bits of the queries for which base - bound * size - product does not exceed the limit, or is no number."""
     real, whole = ir.FloatType(), ir.IntType(64)
@@ -143,7 +145,7 @@ def passing(context, products, bounds, limits, base, size, width):  # type: igno
     return types.int64(types.intp, types.intp, types.intp, types.float32, types.float32, types.intp), build
 
 
-@intrinsic
+@_intrinsic
 def lowest(context, mask):  # type: ignore[no-untyped-def]
     """Number of the lowest bit that is set."""
 
@@ -153,7 +155,7 @@ def lowest(context, mask):  # type: ignore[no-untyped-def]
     return types.int64(types.int64), build
 
 
-@intrinsic
+@_intrinsic
 def prefetch(context, start, stop):  # type: ignore[no-untyped-def]
     """Ask for the cache lines between two addresses, to be read soon."""
     byte, number, whole = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)

@@ -73,6 +73,7 @@ def _total(query, row, squared, lanes):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def lengths(padded):  # type: ignore[no-untyped-def]
+    """|q| of padded queries, as the reference has it."""
     lanes, lengths = np.empty(LANES), np.empty(len(padded))
     for q in range(len(padded)):
         lengths[q] = np.sqrt(_total(padded[q], padded[q], False, lanes))
@@ -122,10 +123,10 @@ def _offer(row, index, q, asked, found):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _bad(row):  # type: ignore[no-untyped-def]
     """Whether a value is not finite or too large."""
+    good = True
     for d in range(len(row)):
-        if not abs(single(row[d])) <= LARGEST:
-            return True
-    return False
+        good &= abs(single(row[d])) <= LARGEST
+    return not good
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
