@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sightline.bank.bank import Bank
 from sightline.bank.search import Metric, Neighbours, nearest
 from sightline.bank.space import Space
+from sightline.errors import UsageError
 from sightline.types import IntArray
 
 CHUNK = 1000  # queries at once
@@ -37,9 +38,15 @@ class LabelAgreement:
 
 
 def label_agreement(bank: Bank, space: Space, labels: tuple[str, ...], *, k: int, metric: Metric) -> LabelAgreement:
-    """Ask every image of the bank for its neighbours in a space; of several positions of an image, their mean."""
+    """Ask every image of the bank for its neighbours in a space; of several positions of an image, their mean.
+
+    Raises:
+        UsageError: every image is alone with its label.
+    """
     names, codes, counts = np.unique(np.array(labels), return_inverse=True, return_counts=True)
     asked = np.flatnonzero(counts[codes] > 1)
+    if not len(asked):
+        raise UsageError(f"No two images share a label ({names[0]!r}, …): there is nothing to agree on.")
     found = neighbours_within(bank, space, k=k, metric=metric)
     near = codes[found.rows[asked]]  # (n, k)
     same = near == codes[asked, None]

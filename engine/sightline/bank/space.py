@@ -82,5 +82,4 @@ def named_space(spaces: Sequence[Space], name: str | None) -> Space:
     for space in spaces:
         if space.name == wanted:
             return space
-    have = ", ".join(str(space) for space in spaces)
-    raise UnknownName(f"The bank has no space {name or 'feature'!r}. It has: {have}.")
+    raise UnknownName("space", name or "feature", [space.name for space in spaces])

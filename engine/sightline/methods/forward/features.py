@@ -54,7 +54,7 @@ class Features:
     square root of 2, so that distances of descriptors are those of the matrices. A layer without positions is taken
     as it is. Pixels are the model's crop, shrunk by the mean over areas, 0 to 1.
 
-    Returns ``Descriptors`` (B, columns) float32 in units of the layers.
+    Returns ``Descriptors``: values (B, columns) float32 in units of the layers, signed if the layer is.
 
     Raises:
         UnknownName: no such layer; the nearest names are suggested.
