@@ -1,0 +1,91 @@
+"""How well the neighbours in a space share labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.bank.bank import Bank
+from sightline.bank.search import Metric, Neighbours, nearest
+from sightline.bank.space import Space
+from sightline.errors import UsageError
+from sightline.types import IntArray
+
+CHUNK = 1000  # queries at once
+
+
+@dataclass(frozen=True)
+class LabelAgreement:
+    """How often the neighbours of an image bear its label; the image itself is none of them.
+
+    Attributes:
+        space: where they were looked for.
+        k: neighbours of each image.
+        purity: share of all neighbours with the image's label.
+        majority: share of images whose label is the most frequent among its neighbours; ties go to the nearest.
+        chance: purity to be expected of neighbours drawn at random.
+        images: that were asked, those that are alone with their label left out.
+    """
+
+    space: Space
+    k: int
+    purity: float
+    majority: float
+    chance: float
+    images: int
+
+
+def label_agreement(bank: Bank, space: Space, labels: tuple[str, ...], *, k: int, metric: Metric) -> LabelAgreement:
+    """Ask every image of the bank for its neighbours in a space; of several positions of an image, their mean.
+
+    Raises:
+        UsageError: every image is alone with its label.
+    """
+    names, codes, counts = np.unique(np.array(labels), return_inverse=True, return_counts=True)
+    asked = np.flatnonzero(counts[codes] > 1)
+    if not len(asked):
+        raise UsageError(f"No two images share a label ({names[0]!r}, …): there is nothing to agree on.")
+    found = neighbours_within(bank, space, k=k, metric=metric)
+    near = codes[found.rows[asked]]  # (n, k)
+    same = near == codes[asked, None]
+    votes = np.array([_majority(row, len(names)) for row in near])
+    others = len(labels) - 1
+    return LabelAgreement(
+        space=space,
+        k=near.shape[1],
+        purity=float(same.mean()),
+        majority=float((votes == codes[asked]).mean()),
+        chance=float(((counts[codes[asked]] - 1) / others).mean()),
+        images=len(asked),
+    )
+
+
+def neighbours_within(bank: Bank, space: Space, *, k: int, metric: Metric) -> Neighbours:
+    """(N, k) the nearest other images of every image of the bank."""
+    rows = image_rows(bank, space)
+    wanted = min(k, len(rows) - 1)
+    parts = list[Neighbours]()
+    for start in range(0, len(rows), CHUNK):
+        queries = rows[start : start + CHUNK]
+        parts.append(_without_itself(nearest(queries, [rows], k=wanted + 1, metric=metric), start, wanted))
+    return Neighbours(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
+
+
+def image_rows(bank: Bank, space: Space) -> NDArray[np.float32]:
+    """(N, D): one descriptor per image; the mean over its positions where each has its own."""
+    blocks = [block.reshape(-1, space.positions, space.features) for block in bank.blocks(space)]
+    return np.concatenate([block.mean(axis=1, dtype=np.float32) for block in blocks])
+
+
+def _without_itself(found: Neighbours, start: int, wanted: int) -> Neighbours:
+    """Each query's row taken out; the farthest where copies of it come before."""
+    own = np.arange(start, start + len(found.rows))[:, None]
+    kept: IntArray = np.argsort(found.rows == own, axis=1, kind="stable")[:, :wanted]
+    return Neighbours(np.take_along_axis(found.rows, kept, 1), np.take_along_axis(found.scores, kept, 1))
+
+
+def _majority(near: IntArray, classes: int) -> int:
+    votes = np.bincount(near, minlength=classes)
+    return int(next(code for code in near if votes[code] == votes.max()))
