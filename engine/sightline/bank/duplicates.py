@@ -38,7 +38,7 @@ def near_duplicates(bank: Bank, space: Space, threshold: float, *, metric: Metri
             queries = asked[start : start + CHUNK]
             near = nearest(rows[queries], [rows], k=k, metric=metric)
             close = near.scores <= threshold
-            full.append(close.all(axis=1))
+            full.append(np.asarray(close.all(axis=1)))
             for query, column in zip(*np.nonzero(close), strict=True):
                 one, other = sorted((int(queries[query]), int(near.rows[query, column])))
                 found[one, other] = float(near.scores[query, column])

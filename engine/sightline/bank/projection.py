@@ -130,7 +130,8 @@ def tsne(
     rows = np.concatenate([components.project(block) for block in blocks])
     kept = min(perplexity, (len(rows) - 1) / 3)
     start = rescale(rows[:, :2].astype(np.float64))
-    made: Any = TSNE(perplexity=kept, random_state=seed, n_jobs=threads or -1, initialization=start).fit(rows)
+    options: dict[str, Any] = {"perplexity": kept, "initialization": start, "n_jobs": threads or -1}
+    made: Any = TSNE(random_state=seed, **options).fit(rows)
     placed = np.asarray(made, np.float32)
     return Projection(placed, "tsne", (), float(made.kl_divergence), *_quality(blocks, placed, k))
 

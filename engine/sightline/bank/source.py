@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sightline.errors import DamagedOutput, OutputConflict, UsageError
 from sightline.job.files import write_atomically
@@ -76,9 +77,11 @@ def read_source(bank: Path) -> Source:
     """
     path = bank / SOURCE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        features = {**record["features"], "layers": tuple(record["features"]["layers"])}
-        return Source(**{**record, "features": Features(**features)})
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        features: dict[str, Any] = record["features"]
+        features["layers"] = tuple(features["layers"])
+        record["features"] = Features(**features)
+        return Source(**record)
     except FileNotFoundError as reason:
         raise UsageError(
             f"{bank} was made from features, so images cannot be described in its spaces. Ask by ids of the bank."

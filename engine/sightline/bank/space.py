@@ -63,7 +63,10 @@ def read_spaces(text: str) -> tuple[Space, ...]:
         UsageError: the text holds none.
     """
     try:
-        found = [Space(**{**one, "grid": tuple(one["grid"])}) for one in json.loads(text)]
+        records: list[dict[str, Any]] = json.loads(text)
+        for record in records:
+            record["grid"] = tuple(record["grid"])
+        found = [Space(**record) for record in records]
     except (ValueError, TypeError, KeyError) as reason:
         raise UsageError(f"{text[:80]!r} does not describe the spaces of a bank.") from reason
     return tuple(found)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from sightline.errors import OutputConflict, UsageError
 from sightline.job.files import make_folder, write_atomically
 from sightline.job.inputs import Input, Inputs, Load, file_size
 from sightline.job.lock import locked
-from sightline.job.manifest import DTYPES, JobHeader
+from sightline.job.manifest import JobHeader
 from sightline.job.output import open_output
 from sightline.job.reader import open_job
 from sightline.job.run import Explain, JobSummary, Progress, run_job
@@ -90,7 +90,8 @@ def bank_of(
         OutputConflict: the folder holds something.
     """
     array = np.asarray(features)
-    array = array if array.dtype.name in DTYPES else array.astype(np.float32)
+    dtype: Literal["float16", "float32"] = "float16" if array.dtype == np.float16 else "float32"
+    array = array.astype(dtype, copy=False)
     if array.ndim != 2 or not array.size:
         raise UsageError(f"Features are {array.shape}; (rows, features) are needed, at least one of each.")
     if not np.isfinite(array).all():
@@ -99,7 +100,7 @@ def bank_of(
     names = tuple(map(str, range(len(array)))) if ids is None else ids
     if len(names) != len(array):
         raise UsageError(f"{len(names)} ids were given for {len(array)} rows.")
-    space, dtype = Space(name, "none", 0, (1, 1), array.shape[1]), array.dtype.name
+    space = Space(name, "none", 0, (1, 1), array.shape[1])
     digest = hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
     header = JobHeader(
         kind="index", model="", model_sha256=digest, method=f"array {name!r}", target="", preprocess_sha256="",

@@ -50,11 +50,11 @@ def panels(result: Descriptors, row: int | None) -> Iterator[Panel]:
 
 def strip(values: FloatArray) -> ByteArray:
     """(h, w, 3): numbers (n,) line by line, dark to bright."""
-    values = values[:LONGEST].astype(np.float64)
-    across = min(64, len(values))
-    padded = np.full(-(-len(values) // across) * across, values.min())
-    padded[: len(values)] = values
-    reach = float(np.ptp(values)) or 1.0
-    grey = np.rint(255 * (padded - values.min()) / reach).astype(np.uint8).reshape(-1, across)
+    shown = values[:LONGEST].astype(np.float64)
+    across = min(64, len(shown))
+    padded = np.full(-(-len(shown) // across) * across, shown.min())
+    padded[: len(shown)] = shown
+    reach = float(np.ptp(shown)) or 1.0
+    grey = np.rint(255 * (padded - shown.min()) / reach).astype(np.uint8).reshape(-1, across)
     wide = grey.repeat(LINE, axis=0).repeat(WIDTH // across, axis=1)
     return np.repeat(wide[..., None], 3, axis=2)

@@ -76,7 +76,7 @@ def unit_square(coordinates: FloatArray) -> FloatArray:
 def grid_cells(places: FloatArray) -> IntArray:
     """(N,) a cell of the smallest square grid for each point, all different, near to where the point lies."""
     from scipy.optimize import linear_sum_assignment
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     side = math.ceil(math.sqrt(len(places)))
     rows, columns = np.divmod(np.arange(side * side), side)
@@ -87,7 +87,7 @@ def grid_cells(places: FloatArray) -> IntArray:
     if len(places) <= ASSIGNED:
         apart = ((ranked[:, None] - centres[None]) ** 2).sum(axis=2)
         return np.asarray(linear_sum_assignment(apart)[1], np.int64)
-    near = cKDTree(centres).query(ranked, k=min(64, len(centres)))[1]
+    near: Any = KDTree(centres).query(ranked, k=min(64, len(centres)))[1]  # (N, 64)
     free, cells = np.ones(side * side, np.bool_), np.empty(len(places), np.int64)
     for point, wanted in enumerate(near):
         open_cells = wanted[free[wanted]]

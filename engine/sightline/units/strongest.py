@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,12 +80,12 @@ class Strongest:
     def _merge(self, scores: FloatArray, places: IntArray) -> None:
         count, channels, each = scores.shape
         images = np.broadcast_to(np.arange(self.seen, self.seen + count)[:, None, None], scores.shape)
-        new = [part.transpose(1, 0, 2).reshape(channels, count * each) for part in (scores, images, places)]
-        old = self._peaks or _nothing(channels)
-        together = [
-            np.concatenate(pair, axis=1)
-            for pair in zip((old.scores, old.images, old.rows * self._width + old.columns), new, strict=True)
+        new: list[NDArray[Any]] = [
+            part.transpose(1, 0, 2).reshape(channels, count * each) for part in (scores, images, places)
         ]
+        old = self._peaks or _nothing(channels)
+        kept: tuple[NDArray[Any], ...] = (old.scores, old.images, old.rows * self._width + old.columns)
+        together: list[NDArray[Any]] = [np.concatenate(pair, axis=1) for pair in zip(kept, new, strict=True)]
         order = np.argsort(-together[0], axis=1, kind="stable")[:, : self._k]  # earlier images before later ones
         best, image, place = (np.take_along_axis(part, order, axis=1) for part in together)
         self._peaks = Peaks(best, image, place // self._width, place % self._width)
