@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sightline.bank.bank import Bank
+from sightline.bank.bank import Bank, image_blocks
 from sightline.bank.search import Metric, Neighbours, nearest
 from sightline.bank.space import Space
 from sightline.errors import UsageError
@@ -64,19 +63,15 @@ def label_agreement(bank: Bank, space: Space, labels: tuple[str, ...], *, k: int
 
 def neighbours_within(bank: Bank, space: Space, *, k: int, metric: Metric) -> Neighbours:
     """(N, k) the nearest other images of every image of the bank."""
-    rows = image_rows(bank, space)
-    wanted = min(k, len(rows) - 1)
-    parts = list[Neighbours]()
-    for start in range(0, len(rows), CHUNK):
-        queries = rows[start : start + CHUNK]
-        parts.append(_without_itself(nearest(queries, [rows], k=wanted + 1, metric=metric), start, wanted))
+    blocks = image_blocks(bank, space)
+    wanted = min(k, len(bank) - 1)
+    parts, start = list[Neighbours](), 0
+    for block in blocks:
+        for first in range(0, len(block), CHUNK):
+            found = nearest(block[first : first + CHUNK], blocks, k=wanted + 1, metric=metric)
+            parts.append(_without_itself(found, start + first, wanted))
+        start += len(block)
     return Neighbours(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
-
-
-def image_rows(bank: Bank, space: Space) -> NDArray[np.float32]:
-    """(N, D): one descriptor per image; the mean over its positions where each has its own."""
-    blocks = [block.reshape(-1, space.positions, space.features) for block in bank.blocks(space)]
-    return np.concatenate([block.mean(axis=1, dtype=np.float32) for block in blocks])
 
 
 def _without_itself(found: Neighbours, start: int, wanted: int) -> Neighbours:

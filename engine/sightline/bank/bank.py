@@ -128,6 +128,14 @@ def open_bank(folder: Path | str) -> Bank:
     return Bank(root, parts, known)
 
 
+def image_blocks(bank: Bank, space: Space) -> list[NDArray[Any]]:
+    """Blocks (n, D) of one descriptor per image: memory-mapped, or means where every position has its own."""
+    if space.positions == 1:
+        return list(bank.blocks(space))
+    shape = (-1, space.positions, space.features)
+    return [block.reshape(shape).mean(axis=1, dtype=np.float32) for block in bank.blocks(space)]
+
+
 def part_folders(root: Path) -> list[Path]:
     """The parts that hold a job, in order."""
     return [path for path in sorted((root / PARTS).glob("[0-9]*")) if (path / "manifest.jsonl").is_file()]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.bank.agreement import CHUNK, image_rows
-from sightline.bank.bank import Bank
-from sightline.bank.search import MOST, Metric, nearest
+from sightline.bank.agreement import CHUNK
+from sightline.bank.bank import Bank, image_blocks
+from sightline.bank.search import MOST, Metric, nearest, rows_at
 from sightline.bank.space import Space
 
 FEW = 16  # neighbours of each image that are looked at first; more where all of them are near
@@ -29,20 +29,20 @@ def near_duplicates(bank: Bank, space: Space, threshold: float, *, metric: Metri
 
     Of an image with more than 1,023 others that near, the nearest of them are told.
     """
-    rows = image_rows(bank, space)
+    blocks = image_blocks(bank, space)
     found = dict[tuple[int, int], float]()
-    asked, k = np.arange(len(rows)), min(FEW, len(rows))
+    asked, k = np.arange(len(bank)), min(FEW, len(bank))
     while len(asked):
         full = list[NDArray[np.bool_]]()
         for start in range(0, len(asked), CHUNK):
             queries = asked[start : start + CHUNK]
-            near = nearest(rows[queries], [rows], k=k, metric=metric)
+            near = nearest(rows_at(blocks, queries), blocks, k=k, metric=metric)
             close = near.scores <= threshold
             full.append(np.asarray(close.all(axis=1)))
             for query, column in zip(*np.nonzero(close), strict=True):
                 one, other = sorted((int(queries[query]), int(near.rows[query, column])))
                 found[one, other] = float(near.scores[query, column])
-        more = min(MOST, len(rows), 8 * k)
+        more = min(MOST, len(bank), 8 * k)
         asked, k = asked[np.concatenate(full)] if more > k else asked[:0], more
     pairs = [Pair(*pair, distance) for pair, distance in found.items() if pair[0] != pair[1]]
     return sorted(pairs, key=lambda pair: (pair.distance, pair.one, pair.other))

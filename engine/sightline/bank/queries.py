@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.bank.agreement import image_rows
-from sightline.bank.bank import Bank
+from sightline.bank.bank import Bank, image_blocks
+from sightline.bank.search import rows_at
 from sightline.bank.source import read_source
 from sightline.bank.space import Space
 from sightline.errors import UsageError
@@ -55,7 +55,7 @@ def queries_of(
         ids += stored
         paths += [bank.paths[row] for row in at]
         for space in spaces:
-            rows[space.name].append(image_rows(bank, space)[at])
+            rows[space.name].append(rows_at(image_blocks(bank, space), np.array(at)).astype(np.float32))
     if files:
         source = read_source(bank.folder)
         with source.open(model) as network:

@@ -28,6 +28,13 @@ class Neighbours:
     scores: FloatArray
 
 
+def rows_at(blocks: Sequence[NDArray[Any]], rows: IntArray) -> NDArray[Any]:
+    """(n, D) some rows of blocks that are numbered through."""
+    starts = np.cumsum([0, *map(len, blocks)])
+    places = np.searchsorted(starts, rows, side="right") - 1
+    return np.stack([blocks[place][row - starts[place]] for place, row in zip(places, rows, strict=True)])
+
+
 def nearest(
     queries: NDArray[Any],
     blocks: Sequence[NDArray[Any]],

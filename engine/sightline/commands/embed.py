@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sightline.bank.agreement import image_rows, neighbours_within
-from sightline.bank.bank import Bank, open_bank
+from sightline.bank.agreement import neighbours_within
+from sightline.bank.bank import Bank, image_blocks, open_bank
 from sightline.bank.labels import RULES, labels_of
 from sightline.bank.projection import FEWEST, Projection, pca, tsne
 from sightline.bank.space import Space
@@ -45,7 +45,7 @@ def embed(
     if not perplexity > 0:
         raise UsageError(f"--perplexity {perplexity} must be above 0; 5 to 50 are usual.")
     colours = _colours(opened, labels_by, predictions)
-    rows = [image_rows(opened, chosen)]
+    rows = image_blocks(opened, chosen)
     found = pca(rows) if method == "pca" else tsne(rows, perplexity=perplexity, seed=seed, threads=threads)
     make_folder(out)
     _write_table(out / "coordinates.parquet", opened, found, colours)

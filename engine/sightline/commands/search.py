@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sightline.bank.agreement import LabelAgreement, image_rows, label_agreement
-from sightline.bank.bank import Bank, open_bank
+from sightline.bank.agreement import LabelAgreement, label_agreement
+from sightline.bank.bank import Bank, image_blocks, open_bank
 from sightline.bank.duplicates import clusters, near_duplicates
 from sightline.bank.labels import RULES, labels_of
 from sightline.bank.queries import queries_of
@@ -53,7 +53,7 @@ def search(
     if query:
         asked = queries_of(opened, query, spaces, model=model, threads=threads)
         found = {
-            one.name: nearest(asked.rows[one.name], [image_rows(opened, one)], k=min(k, len(opened)), metric=metric)
+            one.name: nearest(asked.rows[one.name], image_blocks(opened, one), k=min(k, len(opened)), metric=metric)
             for one in spaces
         }
         facts["queries"] = [
