@@ -59,7 +59,7 @@ class AutogradOracle(GraphOracle):
         ):  # what a twin keeps must stay fit for gradients, so no inference mode
             feed = {self.model.input.name: self._arranged(self.leaf(images))}
             values = self._twin_with(names).run(feed, list(names))
-        return [as_numpy(values[name]).astype(np.float32) for name in names]
+        return [np.asarray(as_numpy(values[name]), np.float32, order="C") for name in names]
 
     def trial(self) -> Callable[[int], None]:
         name = self.model.logits_name
@@ -155,7 +155,7 @@ class AutogradOracle(GraphOracle):
         if gradient is None:
             place = "the image" if layer is None else f"layer {layer!r}"
             raise UsageError(f"Target {target!r} does not depend on {place}, so it has no gradient there.")
-        found = as_numpy(gradient[:count]).astype(np.float32)
+        found = np.asarray(as_numpy(gradient[:count]), np.float32, order="C")
         return as_numpy(scores).astype(np.float32), found, bound.classes(count)
 
     def values(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sightline.errors import UnknownName, UnsupportedOperator, UsageError
 from sightline.twin.binding import bound_kernel
+from sightline.twin.in_place import reusing
 from sightline.twin.node import Kernel, Node
 from sightline.twin.reading import FORWARD_ONLY, bind, inline, read_constants, read_nodes, refusals
 from sightline.twin.rules import Rule, relu_like
@@ -152,7 +153,10 @@ class Twin(nn.Module):
 
     def _place(self, constants: Mapping[str, Tensor], bound: list[Node], measured: set[str]) -> dict[str, int]:
         """Register constants as buffers; those that shape arithmetic reads also get a slot that stays on the CPU."""
+        kernels = {node.inputs[1] for node in bound if node.operator == "Conv"}
         for index, (name, tensor) in enumerate(constants.items()):
+            if name in kernels and tensor.dim() == 4:
+                tensor = tensor.contiguous(memory_format=torch.channels_last)  # or every run would copy it so
             self.register_buffer(f"constant_{index}", tensor, persistent=False)
             self._places.append((self._slots[name], f"constant_{index}"))
         read = {name for node in bound if node.outputs[0] in measured for name in node.inputs if name in constants}
@@ -182,8 +186,8 @@ class Twin(nn.Module):
             if self._makers[slot] not in needed:
                 needed.add(self._makers[slot])
                 open_slots.extend(set(self._steps[self._makers[slot]].operands) - ready)
-        steps = [_ruled(self._steps[index], rule) for index in sorted(needed)]
-        return _with_deaths(steps, kept | constants | {_OMITTED, _UNREAD})
+        steps = reusing([self._steps[index] for index in sorted(needed)], kept, rule)
+        return _with_deaths([_ruled(step, rule) for step in steps], kept | constants | {_OMITTED, _UNREAD})
 
 
 def unsupported(model: ir.Model) -> list[str]:
