@@ -69,7 +69,7 @@ def _bounded(bound: float, kernel: Kernel, x: Tensor, *rest: Tensor | None) -> T
     return F.hardtanh_(x, 0.0, bound) if x.is_floating_point() else kernel(x, *rest)
 
 
-def _sum(node: Node, kernel: Kernel) -> Kernel:
+def _sum(_: Node, kernel: Kernel) -> Kernel:
     def add(first: Tensor, second: Tensor) -> Tensor:
         fits = first.shape == second.shape and first.dtype == second.dtype and first.is_floating_point()
         return first.add_(second) if fits and first is not second else kernel(first, second)
