@@ -72,7 +72,7 @@ class SmoothGrad:
 
     def _base(self) -> Method:
         base = parse(self.base)
-        if isinstance(base, SmoothGrad) or not issubclass(Differentiable, declaration(base).needs):
+        if isinstance(base, SmoothGrad) or declaration(base).needs not in Differentiable.__mro__:
             raise UsageError(
                 f"base={self.base!r} cannot be steadied: it needs {declaration(base).needs.__name__}. "
                 "Choose one that needs gradients at most, such as saliency or integrated_gradients(steps=20)."
