@@ -126,6 +126,17 @@ class Taps(Forward, Protocol):
         """The last layer that still has positions."""
         ...
 
+    def feature_layer(self, target: Target) -> str:
+        """The last layer with positions that the target depends on.
+
+        Where it puts out the class scores themselves, position by position, it is the one before: what those are
+        made of.
+
+        Raises:
+            UsageError: there is none.
+        """
+        ...
+
     def taps(self, images: FloatArray, layers: Sequence[str]) -> Mapping[str, FloatArray]:
         """(B, C, h, w) or (B, D) by layer name, as the names were given."""
         ...
