@@ -29,8 +29,8 @@ def maps_of(model: ir.Model, shapes: Shapes) -> frozenset[str]:
         2. So has what a mean over the last two axes reads.
         3. What is computed position by position from maps of the same extent is maps.
 
-    Everything else with four axes (channels last, heads of attention, transposed vectors) is not, and quantised codes,
-    whose 0 is not 0, are not either.
+    Everything else with four axes (channels last, heads of attention, transposed vectors) is not, and quantised
+    codes, whose 0 is not 0, are not either.
     """
     found: set[str] = set()
     for node in model.graph:

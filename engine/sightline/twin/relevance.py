@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -149,7 +150,8 @@ class _Layer:
         return _Relevance.apply(_own, self.epsilon, share, kernel, *operands)  # type: ignore[no-any-return]
 
     def _weighted(self, *operands: Any) -> list[tuple[Any, ...]]:
-        x, weight, bias = (*operands, None)[:3]
+        x, weight = operands[:2]
+        bias = operands[2] if len(operands) > 2 else None
         terms = self.terms(x, weight, bias if self.biases else None)
         if self.node.operator == "MatMul":
             return [term[:2] for term in terms]
@@ -192,9 +194,8 @@ class _Relevance(torch.autograd.Function):
             for part in parts:
                 for index in data:
                     part[index] = part[index].detach().requires_grad_()
-            z = sum(kernel(*part) for part in parts)
-            assert isinstance(z, Tensor)
-            quotient = relevance[0] / (z + epsilon * torch.where(z < 0, -1.0, 1.0)).detach()
+            z: Tensor = reduce(torch.add, (kernel(*part) for part in parts))
+            quotient = relevance[0] / (z + epsilon * torch.where(torch.lt(z, 0), -1.0, 1.0)).detach()
             wanted = [part[index] for part in parts for index in data]
             gradients = iter(torch.autograd.grad(z, wanted, quotient))
         for part in parts:

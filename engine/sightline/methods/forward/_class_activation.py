@@ -37,8 +37,8 @@ def checked_maps(maps: FloatArray, layer: str) -> FloatArray:
     """
     if maps.ndim != 4 or maps.shape[2] * maps.shape[3] == 1:
         raise UsageError(
-            f"Layer {layer!r} puts out {maps.shape[1:]} per image, which has no positions; maps (C, h, w) are needed. "
-            "Leave layer out to take the last one that has, or see sightline inspect."
+            f"Layer {layer!r} puts out {maps.shape[1:]} per image, which has no positions; maps (C, h, w) are "
+            "needed. Leave layer out to take the last one that has, or see sightline inspect."
         )
     return maps
 

@@ -97,7 +97,7 @@ class _Line:
         for first in range(0, count, chunk):
             images, steps = np.divmod(np.arange(first, min(first + chunk, count)), len(self.places))
             places = self.places[steps].astype(np.float32).reshape(-1, *ahead)
-            points = self.starts[images] + places * self.differences[images]  # (chunk, ...)
+            points = np.asarray(self.starts[images] + places * self.differences[images], np.float32)  # (chunk, ...)
             gradient = oracle.gradient(points, target.take(images.tolist()), start=layer).values
             for image in range(int(images[0]), int(images[-1]) + 1):
                 own = images == image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import getmro
 from typing import Literal
 
 import numpy as np
@@ -67,12 +68,12 @@ class SmoothGrad:
 
     def forward_passes(self, height: int, width: int) -> int:
         """Those of the base method for every copy, and the image."""
-        of_base = getattr(self._base(), "forward_passes", lambda *_: 1)
-        return self.samples * int(of_base(height, width)) + 1
+        count = getattr(self._base(), "forward_passes", None)
+        return self.samples * (1 if count is None else int(count(height, width))) + 1
 
     def _base(self) -> Method:
         base = parse(self.base)
-        if isinstance(base, SmoothGrad) or declaration(base).needs not in Differentiable.__mro__:
+        if isinstance(base, SmoothGrad) or declaration(base).needs not in getmro(Differentiable):
             raise UsageError(
                 f"base={self.base!r} cannot be steadied: it needs {declaration(base).needs.__name__}. "
                 "Choose one that needs gradients at most, such as saliency or integrated_gradients(steps=20)."
