@@ -28,7 +28,7 @@ class Attempt:
         views: (B, H, W, 3) uint8, at first the originals.
         budgets: (B,) the size that each attack was allowed, 0 where none is set.
         queries: (B,) evaluations of the network that each attack took.
-        stuck: (B,) 1 where no gradient showed a way.
+        stuck: (B,) 1 where the gradient was zero at every look.
     """
 
     oracle: Forward
@@ -48,13 +48,15 @@ class Attempt:
         """Rows of the images that do not fool the network as they are."""
         return np.flatnonzero(self.margins <= 0)
 
-    def put(
-        self, rows: IntArray, planes: FloatArray, queries: NDArray[np.integer], budgets: FloatArray | float = 0.0
-    ) -> None:
+    def planes(self, rows: IntArray) -> FloatArray:
+        """(b, C, H, W) of some originals, 0 to 255."""
+        return self.space.planes(self.originals[rows])
+
+    def put(self, rows: IntArray, planes: FloatArray, queries: NDArray[np.integer], budget: float) -> None:
         """Keep what was found for some images: planes (b, C, H, W) of whole numbers."""
         self.views[rows] = self.space.views(planes)
         self.queries[rows] = queries
-        self.budgets[rows] = budgets
+        self.budgets[rows] = budget
 
     def finish(self) -> AdversarialExamples:
         """The verdict: every picture is encoded as PNG, decoded, and run by the reference."""
@@ -87,14 +89,14 @@ class Attempt:
         )
 
 
-def begin(oracle: Forward, images: Batch, target: Target) -> Attempt:
-    """Look at the untouched images, rounded to 8 bits, through the reference.
+def begin(reference: Forward, images: Batch, target: Target) -> Attempt:
+    """Look at the untouched images, rounded to 8 bits, through the route whose verdict counts.
 
     Raises:
         MissingPreprocess: the model does not say what its pixels are.
         UsageError: see ``goal_of``.
     """
-    space, reference = PixelSpace(oracle.preprocess), oracle.reference
+    space = PixelSpace(reference.preprocess)
     originals = space.preprocess.to_pixels(images.tensor)  # (B, H, W, 3)
     tensor = space.preprocess.normalise(originals)
     logits = reference.logits(tensor)

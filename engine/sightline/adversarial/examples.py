@@ -32,8 +32,7 @@ class AdversarialExamples:
         confidence_before, confidence_after: (B,) float32 probability of it.
         margins_before, margins: (B,) float32 lead towards the aim, in units of the logits or the formula; the picture
             fools the network where it is positive.
-        budgets: (B,) float32, the size that the change was allowed, the least of those tried that sufficed; 0 where
-            the attack looks for the smallest change itself.
+        budgets: (B,) float32, the size that the change was allowed; 0 where the attack looks for the smallest itself.
         queries: (B,) evaluations of the network that the attack took.
         stuck: (B,) uint8, 1 where the gradient was zero, so that nothing could be tried.
         labels: K class names, or none.
@@ -124,9 +123,10 @@ class AdversarialExamples:
             "queries": [int(count) for count in self.queries],
         }
 
-    def files(self, row: int, name: str) -> Iterator[tuple[str, bytes]]:
-        """The adversarial picture as a PNG of the model's input size."""
-        yield f"{FOLDER}/{name}.png", encode_png(self.values[row])
+    def files(self, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+        """The adversarial picture of each image as a PNG of the model's input size."""
+        for photo, picture in zip(self.photos, self.values, strict=True):
+            yield f"{FOLDER}/{names[photo.id]}.png", encode_png(picture)
 
     def label(self, index: int) -> str:
         """Name of a class, its number where it has none."""
