@@ -85,6 +85,7 @@ class Attempt:
             budgets=self.budgets,
             queries=self.queries,
             stuck=self.stuck,
+            channels=len(self.space.preprocess.mean),
             labels=self.oracle.labels,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,8 +34,9 @@ class AdversarialExamples:
         margins_before, margins: (B,) float32 lead towards the aim, in units of the logits or the formula; the picture
             fools the network where it is positive.
         budgets: (B,) float32, the size that the change was allowed; 0 where the attack looks for the smallest itself.
-        queries: (B,) evaluations of the network that the attack took.
+        queries: (B,) evaluations of the network that the attack took, backward passes not counted.
         stuck: (B,) uint8, 1 where the gradient was zero, so that nothing could be tried.
+        channels: that the model reads, 1 or 3; pictures of a model of luminance have three equal ones.
         labels: K class names, or none.
     """
 
@@ -52,6 +54,7 @@ class AdversarialExamples:
     budgets: FloatArray
     queries: IntArray
     stuck: ByteArray
+    channels: int = 3
     labels: tuple[str, ...] = ()
     provenance: Provenance | None = None
 
@@ -134,9 +137,9 @@ class AdversarialExamples:
 
     @property
     def _changes(self) -> FloatArray:
-        """(B, D) differences; grey pictures count once, since their three channels are one."""
+        """(B, D) differences."""
         return self._flat(self.values) - self._flat(self.originals)
 
     def _flat(self, views: ByteArray) -> FloatArray:
-        grey = all((part == part[..., :1]).all() for part in (self.values, self.originals))
-        return (views[..., :1] if grey else views).reshape(len(views), -1).astype(np.float32)
+        read = views[..., : self.channels]
+        return read.reshape(len(read), math.prod(read.shape[1:])).astype(np.float32)

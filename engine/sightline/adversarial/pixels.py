@@ -27,6 +27,13 @@ class PixelSpace:
         """(B, H, W, 3) uint8 pictures from planes; rounded to the nearest pixel value, clipped to 0 and 255."""
         return self._identity.to_pixels(planes)
 
+    def inputs(self, planes: FloatArray) -> FloatArray:
+        """(B, C, H, W) what the network reads."""
+        mean, std = (
+            np.asarray(v, np.float32)[:, None, None] for v in (self.preprocess.mean, self.preprocess.std)
+        )
+        return (planes * np.float32(self.preprocess.scale) - mean) / std
+
     @property
     def _identity(self) -> Preprocess:
         """The model's channels without its scaling."""
