@@ -110,6 +110,15 @@ class Files(Protocol):
         ...
 
 
+@runtime_checkable
+class Remarks(Protocol):
+    """A result of which something must be said that a user would otherwise miss."""
+
+    def remarks(self) -> Iterator[str]:
+        """One sentence per row that needs one, beginning with the photo's id."""
+        ...
+
+
 R = TypeVar("R", bound=Result)
 ROWWISE = ("photos", "classes", "fidelity")  # fields that are no arrays and still have one entry per row
 
@@ -165,6 +174,12 @@ class Heatmaps:
     def blank(self) -> tuple[bool, ...]:
         """For each map, whether every number is 0: the score moves with nothing there, or nothing lets it show."""
         return tuple(not row.any() for row in self.values)
+
+    def remarks(self) -> Iterator[str]:
+        """Which maps are blank."""
+        for photo, blank in zip(self.photos, self.blank, strict=True):
+            if blank:
+                yield f"{photo.id}: its map is 0 everywhere: no pixel moves the score."
 
     def columns(self) -> Mapping[str, Sequence[object]]:
         """The target's class and score, and the map's range, per image."""

@@ -13,7 +13,7 @@ from sightline.adversarial.goal import Aim
 from sightline.image import encode_png
 from sightline.types import ByteArray, FloatArray, IntArray, Photo, Provenance
 
-FOLDER = "adversarial"  # below a job's output
+PICTURES, SHEETS = "adversarial", "sheets"  # folders below a job's output
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,25 @@ class AdversarialExamples:
         }
 
     def files(self, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-        """The adversarial picture of each image as a PNG of the model's input size."""
-        for photo, picture in zip(self.photos, self.values, strict=True):
-            yield f"{FOLDER}/{names[photo.id]}.png", encode_png(picture)
+        """Of each image the adversarial picture as a PNG of the model's input size, and the sheet that explains it."""
+        from sightline.report.figure import draw_figure
+        from sightline.report.panel import panels
+
+        for row, photo in enumerate(self.photos):
+            yield f"{PICTURES}/{names[photo.id]}.png", encode_png(self.values[row])
+            for panel in panels(self, row):
+                sheet = draw_figure(panel, f"{photo.id} · {panel.title}")
+                yield f"{SHEETS}/{names[photo.id]}.png", encode_png(sheet)
+
+    def remarks(self) -> Iterator[str]:
+        """What became of images that were not fooled by an attack."""
+        said = {
+            "already": "it fools the network as it is, and was left alone.",
+            "no gradient": "its gradient is 0 everywhere, so that no attack could be tried.",
+        }
+        for row, photo in enumerate(self.photos):
+            if (outcome := self.outcome(row)) in said:
+                yield f"{photo.id}: {said[outcome]}"
 
     def label(self, index: int) -> str:
         """Name of a class, its number where it has none."""

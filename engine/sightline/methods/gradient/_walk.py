@@ -19,7 +19,7 @@ from sightline.types import Batch
 
 Stride = Callable[[Slopes, Tensor, Tensor], tuple[Tensor, Tensor]]  # origins, changes -> margins there, changes then
 Settle = Callable[[Tensor, Tensor], Tensor]  # origins, changes -> pictures of whole numbers
-HALVINGS = 12  # of a change that fools: to a four-thousandth of it
+HALVINGS = 8  # of a change that fools: to a 256th of it
 
 
 @dataclass
