@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--window", type=int, default=16, help="of occlusion, pixels (16)")
     group.addoption("--masks", type=int, default=4000, help="of RISE (4000)")
+    group.addoption("--photographs", type=int, default=100, help="that are attacked (100)")
     group.addoption("--stride", type=int, default=8, help="of occlusion, pixels (8)")
 
 

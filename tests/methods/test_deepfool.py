@@ -79,7 +79,8 @@ def test_a_class_and_a_formula_have_one_plane(open_problem: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"), [({"steps": 0}, "steps=0"), ({"candidates": 1}, "candidates=1"), ({"overshoot": -1.0}, "-1.0")]
+    ("fields", "said"),
+    [({"steps": 0}, "steps=0"), ({"candidates": 1}, "candidates=1"), ({"overshoot": -1.0}, "-1.0")],
 )
 def test_parameters_out_of_range(open_problem: Open, fields: dict[str, float], said: str) -> None:
     straight = Straight.of()

@@ -11,13 +11,14 @@ from sightline.adversarial.examples import AdversarialExamples
 from sightline.methods.gradient.fgsm import Fgsm
 from sightline.model import Model
 from sightline.target import Target, logit, top
+from sightline.types import Batch
 from straight import Straight
 
 Open = Callable[..., Model]
 
 
-def fooled(model: Model, straight: Straight, pictures: np.ndarray, method: Fgsm, target: Target) -> AdversarialExamples:
-    found = model.plan(method, threads=2).run(straight.batch(pictures), target)
+def fooled(model: Model, images: Batch, method: Fgsm, target: Target) -> AdversarialExamples:
+    found = model.plan(method, threads=2).run(images, target)
     assert isinstance(found, AdversarialExamples)
     return found
 
@@ -42,7 +43,7 @@ def test_every_pixel_moves_with_the_sign_of_the_cross_entropy(
     step = np.sign(slope) * np.floor(epsilon) * (-1 if aim == "leave" else 1)
     expected = np.where((logits.argmax(axis=1) == own)[:, None] & (aim == "reach"), 0, step)  # already there
     model = open_problem(straight.problem, preprocess=straight.preprocess)
-    found = fooled(model, straight, pictures, Fgsm(epsilon=epsilon), top(1) if aim == "leave" else logit(2))
+    found = fooled(model, straight.batch(pictures), Fgsm(epsilon=epsilon), top(1) if aim == "leave" else logit(2))
     np.testing.assert_array_equal(straight.flat(found.values) - straight.flat(pictures), expected)
     after = straight.logits(found.values)
     wanted = (after.argmax(axis=1) == own) if aim == "reach" else (after.argmax(axis=1) != own)
@@ -57,7 +58,7 @@ def test_a_euclidean_step_points_along_the_gradient(open_problem: Open) -> None:
     target = logit(0) - logit(1) - 100 * logit(2)  # out of reach
     ways = straight.slopes[0] - straight.slopes[1] - 100 * straight.slopes[2]
     model = open_problem(straight.problem, preprocess=straight.preprocess)
-    found = fooled(model, straight, pictures, Fgsm(norm="l2", epsilon=60.0), target)
+    found = fooled(model, straight.batch(pictures), Fgsm(norm="l2", epsilon=60.0), target)
     gains = (straight.flat(found.values) - straight.flat(pictures)) @ ways
     tried = ~found.already
     assert tried.any()

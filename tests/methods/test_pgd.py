@@ -68,9 +68,7 @@ def test_restarts_reach_what_one_start_does_not(open_problem: Open) -> None:
     model = open_problem(problem, preprocess=pixels)
     pictures = np.random.default_rng(4).integers(0, 256, (24, 9, 8, 3), dtype=np.uint8)
     images = Batch.of(pixels.normalise(pictures))
-    one, many = (
-        fooled(model, images, Pgd(epsilon=2.0, steps=3, restarts=restarts), logit(2)) for restarts in (1, 4)
-    )
+    one, many = (fooled(model, images, Pgd(epsilon=2.0, steps=3, restarts=restarts), logit(2)) for restarts in (1, 4))
     assert (many.fooled >= one.fooled).all()
     np.testing.assert_array_equal(many.values[one.fooled], one.values[one.fooled])  # they leave when they fool
     closer = ~many.fooled

@@ -51,7 +51,8 @@ def peer(squeezenet_path: Path, model: Model) -> Any:
     network = torchvision.models.squeezenet1_0(weights=None)
     network.load_state_dict(safetensors_torch.load_file(squeezenet_path.with_suffix(".safetensors")))
     shift = {"mean": model.preprocess.mean, "std": model.preprocess.std, "axis": -3}
-    return foolbox.PyTorchModel(network.eval().requires_grad_(False), bounds=(0, 1), preprocessing=shift, device="cpu")
+    network = network.eval().requires_grad_(False)
+    return foolbox.PyTorchModel(network, bounds=(0, 1), preprocessing=shift, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def assert_within_one(found: AdversarialExamples, expected: NDArray[Any]) -> Non
     distance = np.abs(found.values - expected)
     assert (distance <= 0.5 + 1e-3).mean() > 0.999
     assert np.quantile(distance, 0.999) <= 1
-    assert np.abs(expected - found.originals).max() > 1.5, "something was changed"
+    assert np.abs(expected - found.originals).max() > 0.99, "something was changed"
 
 
 @pytest.mark.parametrize("epsilon", [2.0, 8.0])
@@ -89,12 +90,11 @@ def test_fgsm(model: Model, peer: Any, images: Batch, epsilon: float) -> None:
     assert_within_one(found, theirs(peer, found, attack, criterion, epsilon))
 
 
-@pytest.mark.parametrize(("epsilon", "steps", "rate"), [(2.0, 3, 0.75), (3.0, 4, 1.0)])
+@pytest.mark.parametrize(("epsilon", "steps", "rate"), [(2.0, 3, 0.75), (1.0, 2, 0.75)])
 def test_pgd(model: Model, peer: Any, images: Batch, epsilon: float, steps: int, rate: float) -> None:
     target = worst(model, images)
     found = ours(model, images, Pgd(epsilon=epsilon, steps=steps, rate=rate, random_start=False), logit(target))
-    if found.fooled.any():
-        pytest.skip("the class that is last for an image was reached, so that ours stopped early")
+    assert not found.fooled.any(), "the class was out of reach, so that ours took every step"
     attack = foolbox.attacks.LinfPGD(abs_stepsize=rate / 255, steps=steps, random_start=False)
     criterion = foolbox.criteria.TargetedMisclassification(torch.tensor(target))
     assert_within_one(found, theirs(peer, found, attack, criterion, epsilon))

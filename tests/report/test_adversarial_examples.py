@@ -72,8 +72,9 @@ def test_files_hold_the_pictures_and_the_sheets() -> None:
     files = dict(found.files({f"photo {row}.jpg": f"p{row}" for row in range(3)}))
     assert sorted(files) == sorted(f"{folder}/p{row}.png" for folder in ("adversarial", "sheets") for row in range(3))
     for row in range(3):
-        np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(files[f"adversarial/p{row}.png"]))), found.values[row])
-        width, height = Image.open(BytesIO(files[f"sheets/p{row}.png"])).size
+        picture = np.asarray(Image.open(BytesIO(files[f"adversarial/p{row}.png"])))
+        np.testing.assert_array_equal(picture, found.values[row])
+    width, height = Image.open(BytesIO(files[f"sheets/p{row}.png"])).size
         assert width > 3 * 200
         assert height > 200
 

@@ -87,7 +87,7 @@ class AdversarialExamples:
         return self.l2 / np.maximum(np.linalg.norm(self._flat(self.originals), axis=1), 1)
 
     def outcome(self, row: int) -> str:
-        """"fooled", "already" (nothing was changed), "no gradient" (nothing could be tried) or "not fooled"."""
+        """One of "fooled", "already" (left alone), "no gradient" (nothing could be tried) and "not fooled"."""
         if self.already[row]:
             return "already"
         return "fooled" if self.fooled[row] else "no gradient" if self.stuck[row] else "not fooled"
@@ -127,7 +127,7 @@ class AdversarialExamples:
         }
 
     def files(self, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-        """Of each image the adversarial picture as a PNG of the model's input size, and the sheet that explains it."""
+        """Of each image the adversarial picture, a PNG of the model's input size, and the sheet that explains it."""
         from sightline.report.figure import draw_figure
         from sightline.report.panel import panels
 

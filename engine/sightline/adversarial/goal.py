@@ -70,7 +70,8 @@ def goal_of(oracle: Forward, images: FloatArray, logits: FloatArray, target: Tar
     """
     if not isinstance(target, ClassScore | Top):
         bound = oracle.bind(images, target)
-        return Goal("raise", np.full(len(images), -1), bound.target, SLACK * np.abs(bound.scores))
+        slack = np.float32(SLACK) * np.abs(bound.scores)
+        return Goal("raise", np.full(len(images), -1), bound.target, slack)
     if logits.shape[1] < 2:
         raise UsageError(
             "The network has one class, which is always the highest. Attack its score by a formula: -1 * logit(0)."

@@ -15,7 +15,7 @@ HIGHEST = 255.0  # of a pixel; the lowest is 0
 
 @dataclass(frozen=True)
 class PixelSpace:
-    """Planes (B, C, H, W) of 0 to 255 in the order that the model reads colours; its input is an affine map of them."""
+    """Planes (B, C, H, W) of 0 to 255, in the model's order of colours; its input is an affine map of them."""
 
     preprocess: Preprocess
 
@@ -29,9 +29,7 @@ class PixelSpace:
 
     def inputs(self, planes: FloatArray) -> FloatArray:
         """(B, C, H, W) what the network reads."""
-        mean, std = (
-            np.asarray(v, np.float32)[:, None, None] for v in (self.preprocess.mean, self.preprocess.std)
-        )
+        mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.preprocess.mean, self.preprocess.std))
         return (planes * np.float32(self.preprocess.scale) - mean) / std
 
     @property

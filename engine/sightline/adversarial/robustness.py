@@ -70,9 +70,7 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
-def withstood(
-    attack: Attack, name: str, images: Batch, target: Target, epsilons: Sequence[float]
-) -> Robustness:
+def withstood(attack: Attack, name: str, images: Batch, target: Target, epsilons: Sequence[float]) -> Robustness:
     """Attack with growing sizes; an image that was fooled stays so, since larger balls hold the smaller ones.
 
     Args:

@@ -63,8 +63,8 @@ def panels(result: AdversarialExamples, row: int | None) -> Iterator[Panel]:
         "right, read back from a PNG of 8 bits. "
         f"The largest change of a pixel value is {number(float(result.linf[row]))} of 255; the change's Euclidean "
         f"length is {number(float(result.l2[row]))}, {100 * result.share[row]:.2g} % of the image's; structural "
-        f"similarity {result.similarity(row):.4f}. In the middle, grey is no change and {GREY} ± {factor} a change by "
-        "one pixel value."
+        f"similarity {result.similarity(row):.4f}. In the middle, grey is no change, and a change by one pixel value "
+        f"is drawn {factor} values brighter or darker."
     )
     alt = f"{result.photos[row].id}, the change magnified {factor} times, and the adversarial picture"
     title = method_name(result, "Adversarial example")

@@ -41,7 +41,8 @@ def panels(result: Robustness, row: int | None) -> Iterator[Panel]:
         f"{'; '.join(points)}."
     )
     alt = f"Curve of robustness by epsilon: {'; '.join(points)}"
-    yield Panel(method_name(result, "Robustness"), caption, alt, _chart(result.epsilons, result.shares, result.intervals))
+    chart = _chart(result.epsilons, result.shares, result.intervals)
+    yield Panel(method_name(result, "Robustness"), caption, alt, chart)
 
 
 def _chart(epsilons: Sequence[float], shares: FloatArray, intervals: FloatArray) -> ByteArray:

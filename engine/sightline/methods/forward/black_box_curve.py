@@ -25,4 +25,4 @@ class BlackBoxCurve(Curve):
         UsageError: an attack without epsilon or one that needs gradients; epsilons that do not ascend.
     """
 
-    attack: str = "square_attack(queries=500)"  # a method with an epsilon that needs no gradient, with its fields
+    attack: str = "square_attack(queries=200)"  # a method with an epsilon that needs no gradient, with its fields

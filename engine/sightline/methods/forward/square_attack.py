@@ -77,8 +77,7 @@ class SquareAttack:
         origin, goal = attempt.planes(rows), attempt.goal.take(rows)
         whole = math.floor(self.epsilon)
         ends = np.stack([np.maximum(origin - whole, 0), np.minimum(origin + whole, HIGHEST)])  # (2, b, C, H, W)
-        channels, height, width = origin.shape[1:]
-        stripes = self._draws(0).integers(0, 2, (channels, 1, width))  # upright, one pixel wide
+        stripes = self._draws(0).integers(0, 2, (origin.shape[1], 1, origin.shape[3]))  # upright, one pixel wide
         best = np.where(stripes, ends[1], ends[0])
 
         def margins_of(left: IntArray, planes: FloatArray) -> FloatArray:

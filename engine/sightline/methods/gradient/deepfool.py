@@ -17,6 +17,8 @@ from sightline.registry import method
 from sightline.target import Target
 from sightline.types import Batch
 
+LEAST = 0.5  # pixel value
+
 
 @method(needs=Differentiable)
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +79,18 @@ class Deepfool:
         best, nearest = torch.zeros_like(planes), leads.new_full((len(planes), 1, 1, 1), torch.inf)
         for place in range(count):
             (up,) = torch.autograd.grad(leads[:, place].sum(), leaf, retain_graph=place < count - 1)
-            step = _to_boundary(leads[:, place].detach() - 2 * slopes.slack, up)
-            far = torch.where(lengths(up) > 0, lengths(step), torch.inf)
+            margins = leads[:, place].detach() - 2 * slopes.slack
+            far = margins[:, None, None, None].abs() / lengths(up)  # infinite where the slope is 0
+            step = _to_boundary(margins, up)
             best, nearest = torch.where(far < nearest, step, best), torch.minimum(far, nearest)
         return leads[:, 0].detach(), best
 
 
 def _to_boundary(margins: Tensor, slopes: Tensor) -> Tensor:
-    """The shortest change (b, C, H, W) that brings margins (b,) to 0 if scores are linear; 0 where they are flat."""
-    square = lengths(slopes).square()
-    return slopes * torch.where(square > 0, -margins[:, None, None, None] / square.clamp_min(1e-30), 0)
+    """The shortest change (b, C, H, W) that brings margins (b,) to 0 if scores are linear; 0 where they are flat.
+
+    It changes some pixel by half a value at least: less would round away.
+    """
+    size = -margins[:, None, None, None] / lengths(slopes).square()
+    least = LEAST / slopes.abs().amax(dim=(1, 2, 3), keepdim=True)
+    return torch.where(least.isfinite(), slopes * torch.maximum(size, least), 0)
