@@ -74,7 +74,7 @@ def test_files_hold_the_pictures_and_the_sheets() -> None:
     for row in range(3):
         picture = np.asarray(Image.open(BytesIO(files[f"adversarial/p{row}.png"])))
         np.testing.assert_array_equal(picture, found.values[row])
-    width, height = Image.open(BytesIO(files[f"sheets/p{row}.png"])).size
+        width, height = Image.open(BytesIO(files[f"sheets/p{row}.png"])).size
         assert width > 3 * 200
         assert height > 200
 
