@@ -102,10 +102,12 @@ class _Ruled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = gradients
-        if ctx.rule.where_input_positive:
+        if ctx.rule.where_gradient_positive and not ctx.rule.where_input_positive:
+            gradient = torch.relu(gradient)
+        elif ctx.rule.where_input_positive:
             (output,) = ctx.saved_tensors
             bound = math.inf if ctx.bound is None else ctx.bound
             gradient = torch.ops.aten.hardtanh_backward(gradient, output, 0.0, bound)  # shut at both bounds
-        if ctx.rule.where_gradient_positive:
-            gradient = torch.relu(gradient)
+            if ctx.rule.where_gradient_positive:
+                gradient = torch.relu_(gradient)  # nobody else has it yet
         return (None, None, None, gradient, *[None] * (ctx.count - 1))
