@@ -119,6 +119,15 @@ class Remarks(Protocol):
         ...
 
 
+@runtime_checkable
+class Collective(Protocol):
+    """A result whose rows say something together: a job joins its batches before it is drawn or told."""
+
+    def summary(self) -> Mapping[str, object]:
+        """What they say: plain numbers, strings or lists of them."""
+        ...
+
+
 R = TypeVar("R", bound=Result)
 ROWWISE = ("photos", "classes", "fidelity")  # fields that are no arrays and still have one entry per row
 

@@ -19,7 +19,7 @@ from sightline.types import Batch
 from straight import Straight
 
 Open = Callable[..., Model]
-GRADIENT = ["fool(steps=60)", "fgsm(epsilon=9)", "pgd(epsilon=9,steps=6)", "deepfool(steps=9)"]
+GRADIENT = ["fool(steps=25,rate=0.4)", "fgsm(epsilon=9)", "pgd(epsilon=9,steps=6)", "deepfool(steps=9)"]
 ATTACKS = [*GRADIENT, "square_attack(epsilon=9,queries=60)"]
 every_attack = pytest.mark.parametrize("attack", ATTACKS)
 

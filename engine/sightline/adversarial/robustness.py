@@ -52,6 +52,14 @@ class Robustness:
         least = [None if row.all() else float(self.epsilons[int(np.argmin(row))]) for row in self.values]
         return {"fooled_at": least, "withstands": [[int(one) for one in row] for row in self.values]}
 
+    def summary(self) -> Mapping[str, object]:
+        """The number of images, and of each size the share that withstands it with both ends of its interval."""
+        points = zip(self.epsilons, self.shares.tolist(), self.intervals.tolist(), strict=True)
+        return {"images": len(self)} | {
+            f"withstand {epsilon:g}": [round(number, 4) for number in (share, *ends)]
+            for epsilon, share, ends in points
+        }
+
 
 def wilson(count: int, total: int) -> tuple[float, float]:
     """Where the true share lies with 95 % confidence when ``count`` of ``total`` were seen.

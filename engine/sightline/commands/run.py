@@ -30,7 +30,7 @@ from sightline.registry import Method
 from sightline.report import report, write_overlays
 from sightline.routes.base import Settings
 from sightline.target import Target, class_scores
-from sightline.types import Batch, Files, Photo, Remarks, Result, joined
+from sightline.types import Batch, Collective, Files, Photo, Remarks, Result, joined
 
 OUTPUT = Group("Output", sort_key=0)
 ROWS_SHOWN = 10_000  # rows of the table that --json prints; more stay in the Parquet files
@@ -95,6 +95,7 @@ class _Job:
         self.inputs = Inputs(())
         self.names: Mapping[str, str] = {}  # of files, by input id
         self.page: Path | None = None  # of the report, once it is written
+        self.whole: Collective | None = None  # all rows of this run, where they say something together
 
     def over_images(self, plan: Plan, images: tuple[str, ...]) -> JobSummary:
         """Run over every image, shard by shard."""
@@ -105,14 +106,21 @@ class _Job:
         self.inputs = Inputs(found.entries[: self.options.limit])
         self.names = stems(one.id for one in self.inputs.entries)
         self.plan = self._settled(plan)
-        self.plan.run(target=self.target)  # on no images: a wrong layer or parameter is told before OUT is made
+        none = self.plan.run(target=self.target)  # a wrong layer or parameter is told before OUT is made
         header = self._header(preprocess.sha256)
         wanted = self.options.report_images if self.options.report else 0
+        wanted = len(self.inputs) if isinstance(none, Collective) else wanted
         with ProgressLine(registry.method_name(self.method)) as progress:
-            return run_job(
+            summary = run_job(
                 self.out, header, self.inputs, load_photo(self.model.photograph), self._explain,
                 resume=self.options.resume, progress=progress, keep=wanted, labels=self.model.labels,
             )  # fmt: skip
+        if isinstance(none, Collective) and summary.kept:
+            whole = joined(summary.kept)
+            self.whole = cast(Collective, whole)
+            if self.options.overlays:
+                write_overlays(whole, self.out / "overlays", labels=self.model.labels)
+        return summary
 
     def over_model(self, plan: Plan) -> JobSummary:
         """Run once, for a method that looks at the model alone."""
@@ -150,6 +158,8 @@ class _Job:
         if summary.skipped:
             rows += f", {summary.skipped} inputs were finished before"
         print(f"{self.out}: {rows}.")
+        for name, value in ({} if self.whole is None else self.whole.summary()).items():
+            print(f"{name}: {value}")
         if self.page is not None:
             left = len(self.inputs.entries) - self.options.report_images
             print(f"Report: {self.page}" + (f" (without the last {left}: --report-images)" if left > 0 else ""))
@@ -173,7 +183,7 @@ class _Job:
                 path = self.out / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-        if self.options.overlays:
+        if self.options.overlays and not isinstance(result, Collective):
             write_overlays(result, self.out / "overlays", labels=self.model.labels)
         return result
 
@@ -229,6 +239,7 @@ class _Job:
             "target": repr(self.target) if registry.declaration(self.method).takes_target else None,
             "plan": str(self.plan),
             "report": None if self.page is None else str(self.page),
+            "summary": None if self.whole is None else self.whole.summary(),
             "finished": not summary.stopped,
             "done": summary.done,
             "skipped": summary.skipped,
