@@ -40,7 +40,7 @@ def withstands(straight: Straight, pictures: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("attack", ["fgsm", "pgd(steps=6)"])
 def test_the_curve_of_a_linear_score(open_problem: Open, attack: str) -> None:
     straight = Straight.of()
-    pictures = straight.pictures(seed=3, count=30)
+    pictures = straight.pictures(seed=3, count=16)
     model = open_problem(straight.problem, preprocess=straight.preprocess)
     found = curve(model, straight, pictures, RobustnessCurve(attack=attack, epsilons=SIZES))
     expected = withstands(straight, pictures)
@@ -73,14 +73,14 @@ def test_the_interval_is_wilsons(count: int, total: int) -> None:
 
 def test_a_chart_for_all_images_and_none_for_one(open_problem: Open) -> None:
     straight = Straight.of()
-    pictures = straight.pictures(seed=5, count=20)
+    pictures = straight.pictures(seed=5, count=16)
     model = open_problem(straight.problem, preprocess=straight.preprocess)
     found = curve(model, straight, pictures, RobustnessCurve(attack="fgsm", epsilons=SIZES))
     assert panels(found, 0) == []
     (panel,) = panels(found, None)
     assert panel.pixels is not None
     assert panel.pixels.shape == (400, 640, 3)
-    assert "20 images" in panel.caption
+    assert "16 images" in panel.caption
     assert f"4.5: {found.shares[3]:.3f}" in panel.caption
     # The point of size e is the line's colour at its height: between the chart's lowest and highest point.
     line = (np.abs(panel.pixels.astype(int) - (31, 111, 235)).sum(axis=2) < 30).nonzero()

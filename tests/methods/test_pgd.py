@@ -66,7 +66,7 @@ def test_restarts_reach_what_one_start_does_not(open_problem: Open) -> None:
     problem = convolutional(shape=(3, 9, 8), pool=True)
     pixels = Preprocess(resize=None, crop=(9, 8), mean=(0.5,) * 3, std=(0.1,) * 3)
     model = open_problem(problem, preprocess=pixels)
-    pictures = np.random.default_rng(4).integers(0, 256, (24, 9, 8, 3), dtype=np.uint8)
+    pictures = np.random.default_rng(4).integers(0, 256, (16, 9, 8, 3), dtype=np.uint8)
     images = Batch.of(pixels.normalise(pictures))
     one, many = (fooled(model, images, Pgd(epsilon=2.0, steps=3, restarts=restarts), logit(2)) for restarts in (1, 4))
     assert (many.fooled >= one.fooled).all()

@@ -55,7 +55,7 @@ class SquareAttack:
             )
         attempt = begin(oracle, images, target)
         rows = attempt.open
-        batch = oracle.batch_size(len(rows) * self.queries)
+        batch = oracle.batch_size(len(rows))
         for first in range(0, len(rows), batch):
             some = rows[first : first + batch]
             planes, used = self._search(attempt, some)
