@@ -29,7 +29,8 @@ def test_rise(network: Network, race: Any, pytestconfig: pytest.Config) -> None:
     found = ours()
     expected = peers[f"torch, {PER_RUN[0]} per run"]().numpy()
     apart = np.abs(found.values[0] - expected) / np.maximum(found.standard_errors[0], 1e-12)
-    assert np.median(apart) < 2, "two estimates differ by sqrt(2) standard errors"
+    # Two estimates differ by sqrt(2) standard errors, and by much the same all over the map: three times that.
+    assert np.median(apart) < 3 * np.sqrt(2)
     race(
         ours,
         peers,

@@ -112,5 +112,5 @@ FAMILIES = ("efficientnet_b0", "densenet121", "shufflenet_v2_x1_0", "inception_v
 
 def family(name: str, folder: Path, threads: int) -> Network:
     """Any classifier of torchvision by its name, of random weights."""
-    extra = {"aux_logits": False} if name == "inception_v3" else {}
+    extra = {"aux_logits": False, "init_weights": False} if name == "inception_v3" else {}
     return _random(name, functools.partial(torchvision.models.get_model, name, **extra), folder, threads)

@@ -31,11 +31,13 @@ class Gradient:
     Attributes:
         scores: (B,) float32.
         values: (B, C, H, W) float32, or the shape of the layer that was asked for: d score_b / d input_b.
+        inputs: what ``values`` differentiates by: the images, or the layer's values.
         classes: the class that each score belongs to, or None; see ``Target.classes``.
     """
 
     scores: FloatArray
     values: FloatArray
+    inputs: FloatArray
     classes: tuple[int | None, ...]
 
 
@@ -124,6 +126,17 @@ class Taps(Forward, Protocol):
         """The last layer that still has positions."""
         ...
 
+    def feature_layer(self, target: Target) -> str:
+        """The last layer with positions that the target depends on.
+
+        Where it puts out the class scores themselves, position by position, it is the one before: what those are
+        made of.
+
+        Raises:
+            UsageError: there is none.
+        """
+        ...
+
     def taps(self, images: FloatArray, layers: Sequence[str]) -> Mapping[str, FloatArray]:
         """(B, C, h, w) or (B, D) by layer name, as the names were given."""
         ...
@@ -161,7 +174,13 @@ class Differentiable(Taps, Protocol):
     """Runs the network under automatic differentiation."""
 
     def gradient(
-        self, images: FloatArray, target: Target, *, rule: str | None = None, at: str | None = None
+        self,
+        images: FloatArray,
+        target: Target,
+        *,
+        rule: str | None = None,
+        at: str | None = None,
+        start: str | None = None,
     ) -> Gradient:
         """Gradient of the target's score with respect to the input, or to the layer ``at``.
 
@@ -169,7 +188,11 @@ class Differentiable(Taps, Protocol):
             images: (B, C, H, W).
             target: what an image chooses for itself, it chooses in the same pass.
             rule: how ReLU-like nodes propagate backwards: "guided_backprop", "deconvnet"; None is the gradient.
-            at: a layer; None is the model's input.
+            at: a layer; None is the model's input, or ``start``.
+            start: the layer whose values ``images`` are, (B, ...); None is the model's input.
+
+        Raises:
+            UsageError: the score does not depend on the place, or depends on the image past ``start``.
         """
         ...
 

@@ -18,6 +18,7 @@ from sightline.errors import MissingPreprocess, UnknownName, UsageError
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.layers import LayerTable, infer_shapes
 from sightline.graph.load import LoadedGraph, load_graph
+from sightline.graph.maps import feature_layer, maps_of
 from sightline.graph.ports import Activation, Port, image_port, score_head
 from sightline.labels import read_labels, recorded_labels
 from sightline.preprocess import METADATA_KEY, PRESETS, Preprocess, preset
@@ -188,10 +189,27 @@ class Model:
         Raises:
             UsageError: there is none.
         """
-        maps = [layer for layer in self.layers if len(layer.shape) == 4 and layer.shape[2] * layer.shape[3] > 1]
-        if not maps:
+        maps = maps_of(self.graph, self.layers.shapes)
+        found = [layer.name for layer in self.layers if layer.name in maps]
+        if not found:
             raise UsageError(f"{self.path.name} has no layer with maps (C, h, w).")
-        return self.layers.title(maps[-1].name)
+        return self.layers.title(found[-1])
+
+    def feature_layer(self, target: Target) -> str:
+        """The last layer with positions that a target depends on, maps of class scores passed over.
+
+        Raises:
+            UsageError: there is none.
+        """
+        resolved = self.resolve_target(target)
+        read = (*resolved.layers, *((self.logits_name,) if needs_classes(target) else ()))
+        found = feature_layer(self.graph, self.layers, read, self.logits_name)
+        if found is None:
+            raise UsageError(
+                f"{target!r} depends on no layer of {self.path.name} with maps (C, h, w), which class activation "
+                "maps are made of. Use occlusion or saliency, which need none."
+            )
+        return self.layers.title(found)
 
     def close(self) -> None:
         """Release every opened route."""

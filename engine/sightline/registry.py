@@ -124,6 +124,34 @@ def by_class(class_name: str) -> Entry:
     return known[class_name]
 
 
+def parse(text: str) -> Method:
+    """A method by its name, with fields where they are not the defaults.
+
+    >>> parse("rise(masks=500)").masks, parse("occlusion").stride
+    (500, 8)
+
+    Raises:
+        UnknownName: no method has this name.
+        UsageError: the text is no name with fields, or the method has no such field.
+    """
+    refused = UsageError(f"{text!r} names no method. Write its name, with fields if need be: saliency(reduce='sum').")
+    try:
+        tree = ast.parse(text.strip().replace("-", "_"), mode="eval").body
+    except SyntaxError:
+        raise refused from None
+    match tree:
+        case ast.Name(id=name):
+            return find(name).load()()
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=words):
+            kind = find(name).load()
+            try:
+                return kind(**{str(word.arg): ast.literal_eval(word.value) for word in words})
+            except (TypeError, ValueError) as reason:
+                raise UsageError(f"{text!r}: {name} does not take these fields ({reason}).") from None
+        case _:
+            raise refused
+
+
 def method_name(method: Method) -> str:
     """The name of a method's file, which is its name on the command line."""
     return type(method).__module__.rpartition(".")[2]

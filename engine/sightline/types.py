@@ -161,6 +161,11 @@ class Heatmaps:
     def __len__(self) -> int:
         return len(self.photos)
 
+    @property
+    def blank(self) -> tuple[bool, ...]:
+        """For each map, whether every number is 0: the score moves with nothing there, or nothing lets it show."""
+        return tuple(not row.any() for row in self.values)
+
     def columns(self) -> Mapping[str, Sequence[object]]:
         """The target's class and score, and the map's range, per image."""
         flat = self.values.reshape(len(self), math.prod(self.values.shape[1:]))
@@ -174,4 +179,5 @@ class Heatmaps:
             "score": [float(score) for score in self.scores],
             "minimum": [float(value) for value in flat.min(axis=1)],
             "maximum": [float(value) for value in flat.max(axis=1)],
+            "blank": list(self.blank),
         }

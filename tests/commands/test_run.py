@@ -146,3 +146,27 @@ def test_other_pictures_of_the_same_names_are_another_job(tmp_path: Path, capsys
     assert cli.call(["run", "predict", model, str(tmp_path / "first"), *flags]) == 0
     assert cli.call(["run", "predict", model, str(tmp_path / "second"), *flags, "--resume"]) == 3
     assert "input files" in capsys.readouterr().err
+
+
+def test_listed_windows_and_a_picture_that_fills_them(
+    shell: Shell, net: Path, noise_folder: Path, tmp_path: Path
+) -> None:
+    windows = [(0, 0, 7, 3), (2, 3, 4, 3)]
+    filler = tmp_path / "filler.png"
+    Image.fromarray(np.random.default_rng(9).integers(0, 256, (7, 6, 3), dtype=np.uint8)).save(filler)
+    out = tmp_path / "out"
+    flags = [flag for window in windows for flag in ("--windows", *map(str, window))]
+    target = ("--target", "logit(1)")
+    said = shell("run", "occlusion", net, noise_folder, "-o", out, *PLAIN, *flags, "--fill", filler, *target)
+    assert said.code == 0
+    (tmp_path / "fill").mkdir()
+    filler.rename(tmp_path / "fill" / "filler.png")
+    images, (fill,) = as_input(noise_folder), as_input(tmp_path / "fill")
+    expected = np.zeros((len(images), 7, 6))
+    for top, left, height, width in windows:  # they do not overlap, so no pixel has more than one
+        place = np.s_[..., top : top + height, left : left + width]
+        hidden = images.copy()
+        hidden[place] = fill[place]
+        falls = convolutional().logits(images)[:, 1] - convolutional().logits(hidden)[:, 1]
+        expected[place] = falls[:, None, None]
+    np.testing.assert_allclose(open_job(out).values(), expected, rtol=1e-3, atol=1e-4)

@@ -26,6 +26,7 @@ SPEAKERS = {
         "engine/sightline/twin/*",
         "engine/sightline/routes/autograd.py",
         "engine/sightline/methods/gradient/*",
+        "engine/sightline/ascent/*",
         "engine/sightline/demo/train.py",
         EXPORTERS,
     ),

@@ -9,7 +9,7 @@ import pytest
 
 from problems import PROBLEMS, linear
 from sightline.errors import UsageError
-from sightline.methods.gradient._backpropagation import Reduction
+from sightline.methods.gradient._attribution import Reduction
 from sightline.methods.gradient.saliency import Saliency
 from sightline.model import Model
 from sightline.target import logit, probability, top, unit

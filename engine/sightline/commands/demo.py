@@ -19,6 +19,7 @@ from sightline.errors import NoRoute, UsageError
 from sightline.model import load
 from sightline.reading import read
 from sightline.report import report
+from sightline.target import logit, top
 from sightline.types import Heatmaps, Result
 
 FINER: dict[str, dict[str, Any]] = {  # the images have 96 pixels, not 224, and the demo a minute
@@ -27,7 +28,11 @@ FINER: dict[str, dict[str, Any]] = {  # the images have 96 pixels, not 224, and 
     "kernel_shap": {"segments": 30, "samples": 300},
     "lime": {"segments": 30, "samples": 300},
     "superpixel_occlusion": {"segments": 30},
+    "class_visualisation": {"seeds": 1, "steps": 128, "rotation": 15.0, "zoom": 0.3, "total_variation": 5.0},
+    "inversion": {"steps": 80},
+    "deep_dream": {"octaves": 2},
 }
+SHOWN = {"inversion": 1, "deep_dream": 4}  # images that methods of many steps get
 
 
 def demo(
@@ -55,7 +60,8 @@ def demo(
             except NoRoute as reason:
                 print(f"{entry.name} is left out: {reason}", file=sys.stderr)
                 continue
-            result = plan.run(photos)
+            target = logit(tuple(range(len(LABELS)))) if entry.name == "class_visualisation" else top(1)
+            result = plan.run(photos[: SHOWN.get(entry.name, images)], target)
             results.append(result)
             if isinstance(result, Heatmaps):
                 truths[entry.name] = str(agreement(result.values, scenes.masks))

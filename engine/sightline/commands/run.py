@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -30,7 +31,7 @@ from sightline.registry import Method
 from sightline.report import report, write_overlays
 from sightline.routes.base import Settings
 from sightline.target import Target, class_scores
-from sightline.types import Batch, Files, Photo, Result, joined
+from sightline.types import Batch, Files, Heatmaps, Photo, Result, joined
 
 OUTPUT = Group("Output", sort_key=0)
 ROWS_SHOWN = 10_000  # rows of the table that --json prints; more stay in the Parquet files
@@ -165,6 +166,9 @@ class _Job:
         return self._drawn(self.plan.run(batch, self.target))
 
     def _drawn(self, result: Result) -> Result:
+        if isinstance(result, Heatmaps):
+            for photo in compress(result.photos, result.blank):
+                print(f"{photo.id}: its map is 0 everywhere: no pixel moves the score.", file=sys.stderr)
         if isinstance(result, Files):
             for name, content in result.files(self.names):
                 path = self.out / name

@@ -59,10 +59,24 @@ def load_graph(path: Path) -> LoadedGraph:
     files = (path, *external)
     model = ir.serde.deserialize_model(proto)
     graph = model.graph
+    _leave_message(graph)
     graph.inputs[:] = [
         value for value in graph.inputs if str(value.name) not in graph.initializers
     ]  # IR < 4 lists them
     return LoadedGraph(model, _digest(files), files, {p.key: p.value for p in proto.metadata_props})
+
+
+def _leave_message(graph: ir.Graph) -> None:
+    """Hold weights as arrays: a message copies one whenever it is read, and any one keeps the whole message."""
+    for value in graph.initializers.values():
+        if isinstance(value.const_value, ir.TensorProtoTensor):
+            tensor = value.const_value
+            value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+    for node in graph.all_nodes():
+        for name, attribute in node.attributes.items():
+            if isinstance(attribute.value, ir.TensorProtoTensor):
+                tensor = attribute.value
+                node.attributes[name] = ir.AttrTensor(name, ir.Tensor(tensor.numpy(), dtype=tensor.dtype))
 
 
 def _parse(path: Path) -> onnx.ModelProto:

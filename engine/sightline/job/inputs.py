@@ -59,7 +59,7 @@ class Inputs:
     @cached_property
     def files_sha256(self) -> str:
         """Digest of the files' sizes in order: other pictures of the same names are another job; "" without files."""
-        sizes = [_size(one.path) for one in self.entries]
+        sizes = [file_size(one.path) for one in self.entries]
         return "" if max(sizes, default=-1) < 0 else texts_sha256(map(str, sizes))
 
     def __str__(self) -> str:
@@ -149,7 +149,7 @@ def _distinct(names: dict[Path, str]) -> list[str]:
     return result
 
 
-def _size(path: Path | None) -> int:
+def file_size(path: Path | None) -> int:
     """Bytes of a file, -1 where there is none to be seen."""
     try:
         return -1 if path is None else path.stat().st_size

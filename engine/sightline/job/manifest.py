@@ -41,6 +41,7 @@ class JobHeader:
         rows: one per input, or whatever the method finds in the model alone.
         files_sha256: of the sizes of the input files, in order.
         labels_sha256: of the class names that the tables carry, "" where there are none.
+        layout: how a row of a bank divides into spaces, "" elsewhere.
         finite: set a row with NaN or infinity aside instead of storing it.
     """
 
@@ -58,6 +59,7 @@ class JobHeader:
     rows: Literal["inputs", "model"] = "inputs"
     files_sha256: str = ""
     labels_sha256: str = ""
+    layout: str = ""
     finite: bool = True
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ class JobHeader:
             "dtype": (self.dtype, other.dtype),
             "shard_size": (self.shard_size, other.shard_size),
             "rows": (self.rows, other.rows),
+            "layout": (self.layout, other.layout),
             "finite": (str(self.finite), str(other.finite)),
             "inputs": inputs,
         }

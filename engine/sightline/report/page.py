@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from sightline import __version__
 from sightline.image import encode_png, encode_webp
 from sightline.report.grid import columns_for
 from sightline.report.overlays import class_name
 from sightline.report.panel import Panel, method_name, panels, view_panel
+from sightline.report.template import page_chunks, save_chunks
 from sightline.types import ByteArray, Photo, Result
 
 LARGEST_SIDE = 1024  # pixels of a photograph on the page
@@ -65,13 +64,7 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Write the page, one photo at a time in memory; an older page is replaced once the new one is whole."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.part")
-        # Paths that are not valid UTF-8 on disk reach here as lone surrogates: they are shown as question marks.
-        with unfinished.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.writelines(self._chunks())
-        return unfinished.replace(path)
+        return save_chunks(path, self._chunks())
 
     @cached_property
     def shown(self) -> tuple[Photo, ...]:
@@ -89,17 +82,9 @@ class Report:
         return tuple(filled)
 
     def _chunks(self) -> Iterator[str]:
-        folder = Path(__file__).with_name("templates")
-        environment = Environment(
-            loader=FileSystemLoader(folder),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        return environment.get_template("report.html").generate(
+        return page_chunks(
+            "report.html",
             report=self,
-            version=__version__,
             thumbnails=self._thumbnails(),
             articles=self._articles(),
             wholes=[figures for figures in self._wholes() if figures],

@@ -59,7 +59,7 @@ class AutogradOracle(GraphOracle):
         ):  # what a twin keeps must stay fit for gradients, so no inference mode
             feed = {self.model.input.name: self._arranged(self.leaf(images))}
             values = self._twin_with(names).run(feed, list(names))
-        return [as_numpy(values[name]).astype(np.float32) for name in names]
+        return [np.asarray(as_numpy(values[name]), np.float32, order="C") for name in names]
 
     def trial(self) -> Callable[[int], None]:
         name = self.model.logits_name
@@ -73,20 +73,31 @@ class AutogradOracle(GraphOracle):
         return run
 
     def gradient(
-        self, images: FloatArray, target: Target, *, rule: Rule | str | None = None, at: str | None = None
+        self,
+        images: FloatArray,
+        target: Target,
+        *,
+        rule: Rule | str | None = None,
+        at: str | None = None,
+        start: str | None = None,
     ) -> Gradient:
         """Gradient of the target's score; see ``Differentiable``."""
         chosen = self._rule(rule)
-        if len(images) == 0:
-            return Gradient(self.scores(images, target), np.zeros_like(images), ())  # wrong layers are told
-        self.prove_once(images)
+        layer, first = (None if name is None else self.model.layers.resolve(name) for name in (at, start))
+        if len(images) == 0:  # the shapes of no images are those of one
+            place = layer or first
+            values = images if place is None else self.read(self.noise(0), (place,))[place]
+            return Gradient(self.scores(self.noise(0), target), np.zeros_like(values), values, ())
+        if first is None:
+            self.prove_once(images)
         batch = self.batch_size(len(images))
-        layer = None if at is None else self.model.layers.resolve(at)
         rows = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
         with self._own_threads():
-            parts = [self._gradient(images[row.start : row.stop], target.take(row), chosen, layer) for row in rows]
-        scores, values, classes = zip(*parts, strict=True)
-        return Gradient(np.concatenate(scores), np.concatenate(values), sum(classes, ()))
+            parts = [
+                self._gradient(images[row.start : row.stop], target.take(row), chosen, layer, first) for row in rows
+            ]
+        scores, values, inputs, classes = zip(*parts, strict=True)
+        return Gradient(np.concatenate(scores), np.concatenate(values), np.concatenate(inputs), sum(classes, ()))
 
     @contextmanager
     def tape(self, *, rule: Rule | str | None = None) -> Generator[TwinTape]:
@@ -137,12 +148,12 @@ class AutogradOracle(GraphOracle):
         return twin
 
     def _gradient(
-        self, images: FloatArray, target: Target, rule: Rule | None, layer: str | None
-    ) -> tuple[FloatArray, FloatArray, tuple[int | None, ...]]:
+        self, images: FloatArray, target: Target, rule: Rule | None, layer: str | None, first: str | None
+    ) -> tuple[FloatArray, FloatArray, FloatArray, tuple[int | None, ...]]:
         filled, count = filled_batch(images, self.model.input.batch)
         leaf = self.leaf(filled).requires_grad_()
         names = tuple(dict.fromkeys((*self.names_of(target), *(() if layer is None else (layer,)))))
-        values = self.values(leaf, names, rule)
+        values = self.values(leaf, names, rule) if first is None else self._values_from(first, leaf, names, rule)
         taped = TapedValues(
             {name: value[:count] for name, value in values.items()}, self.model.logits_name, self.model.activation
         )
@@ -153,10 +164,23 @@ class AutogradOracle(GraphOracle):
         if scores.requires_grad and source.requires_grad:
             (gradient,) = self._torch.autograd.grad(scores.sum(), source, allow_unused=True)
         if gradient is None:
-            place = "the image" if layer is None else f"layer {layer!r}"
+            place = "the image" if (layer or first) is None else f"layer {layer or first!r}"
             raise UsageError(f"Target {target!r} does not depend on {place}, so it has no gradient there.")
-        found = as_numpy(gradient[:count]).astype(np.float32)
-        return as_numpy(scores).astype(np.float32), found, bound.classes(count)
+        found = np.asarray(as_numpy(gradient[:count]), np.float32, order="C")
+        inputs = images if layer is None else np.asarray(as_numpy(source[:count]), np.float32, order="C")
+        return np.asarray(as_numpy(scores), np.float32), found, inputs, bound.classes(count)
+
+    def _values_from(
+        self, layer: str, leaf: torch.Tensor, names: tuple[str, ...], rule: Rule | None
+    ) -> Mapping[str, torch.Tensor]:
+        """Values by the graph's names on the tape of a layer's values."""
+        try:
+            return self._twin_with({layer, *names}).run({layer: leaf}, list(names), rule=rule)
+        except UsageError:
+            raise UsageError(
+                f"The score reads the image on a path that avoids layer {layer!r}: the layer's values alone do not "
+                f"decide it. Choose a layer that every path passes, such as {self.deepest_maps!r}."
+            ) from None
 
     def values(
         self, images: torch.Tensor, names: tuple[str, ...], rule: Rule | None = None

@@ -73,6 +73,10 @@ class GraphOracle(ABC):
         """The last layer that still has positions."""
         return self.model.deepest_maps
 
+    def feature_layer(self, target: Target) -> str:
+        """The last layer with positions that a target depends on, maps of class scores passed over."""
+        return self.model.feature_layer(target)
+
     def logits(self, images: FloatArray) -> FloatArray:
         """(B, K) scores before the last softmax or sigmoid."""
         count = self.model.class_count

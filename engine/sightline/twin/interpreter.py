@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sightline.errors import UnknownName, UnsupportedOperator, UsageError
 from sightline.twin.binding import bound_kernel
-from sightline.twin.node import Kernel, Node
+from sightline.twin.in_place import reusing
+from sightline.twin.node import WEIGHTED, Kernel, Node
 from sightline.twin.reading import FORWARD_ONLY, bind, inline, read_constants, read_nodes, refusals
 from sightline.twin.rules import Rule, relu_like
 
@@ -148,11 +149,14 @@ class Twin(nn.Module):
                 self._slot(name)
         measured = _measured(bound, constants)
         copies = self._place(constants, bound, measured)
-        return tuple(self._bind(node, measured, copies) for node in bound)
+        return tuple(self._bind(node, measured, copies) for node in _with_depths(bound))
 
     def _place(self, constants: Mapping[str, Tensor], bound: list[Node], measured: set[str]) -> dict[str, int]:
         """Register constants as buffers; those that shape arithmetic reads also get a slot that stays on the CPU."""
+        kernels = {node.inputs[1] for node in bound if node.operator == "Conv"}
         for index, (name, tensor) in enumerate(constants.items()):
+            if name in kernels and tensor.dim() == 4:
+                tensor = tensor.contiguous(memory_format=torch.channels_last)  # or every run would copy it so
             self.register_buffer(f"constant_{index}", tensor, persistent=False)
             self._places.append((self._slots[name], f"constant_{index}"))
         read = {name for node in bound if node.outputs[0] in measured for name in node.inputs if name in constants}
@@ -182,8 +186,8 @@ class Twin(nn.Module):
             if self._makers[slot] not in needed:
                 needed.add(self._makers[slot])
                 open_slots.extend(set(self._steps[self._makers[slot]].operands) - ready)
-        steps = [_ruled(self._steps[index], rule) for index in sorted(needed)]
-        return _with_deaths(steps, kept | constants | {_OMITTED, _UNREAD})
+        steps = reusing([self._steps[index] for index in sorted(needed)], kept, rule)
+        return _with_deaths([_ruled(step, rule) for step in steps], kept | constants | {_OMITTED, _UNREAD})
 
 
 def unsupported(model: ir.Model) -> list[str]:
@@ -223,6 +227,13 @@ def _fold(node: Node, constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = bound_kernel(node)(*[constants.get(name) for name in node.inputs])
     results = found if isinstance(found, tuple) else (found,)
     return {name: result for name, result in zip(node.outputs, results, strict=False) if name and result is not None}
+
+
+def _with_depths(nodes: list[Node]) -> list[Node]:
+    """The nodes, those of layers with weights told how deep they lie."""
+    layers = [node.name for node in nodes if node.operator in WEIGHTED]
+    depths = {name: index / max(len(layers) - 1, 1) for index, name in enumerate(layers)}
+    return [replace(node, depth=depths[node.name]) if node.operator in WEIGHTED else node for node in nodes]
 
 
 def _measured(nodes: list[Node], constants: Mapping[str, Tensor]) -> set[str]:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # operators of layers that have weights
+
 
 class Kernel(Protocol):
     """What computes a node: one operand per input, None where it is omitted; a tuple where it has several outputs."""
@@ -32,6 +34,7 @@ class Node:
         outputs: value names, empty where omitted.
         attributes: int, float, str, bytes, tuples of them, or a tensor.
         known: values of inputs by index; while the twin is made the constants, in a run that defers all of them.
+        depth: among the layers with weights, in order: 0 the first, which reads the image, 1 the last; 0 elsewhere.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     known: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+    depth: float = 0.0
 
     def integer(self, name: str, default: int) -> int:
         """Attribute of one integer."""

@@ -6,8 +6,10 @@ in place of the node's kernel with that kernel and the operands. Rules are hasha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -43,6 +45,17 @@ def relu_like(node: Node) -> bool:
     return node.operator == "Relu"
 
 
+def upper_bound(node: Node) -> float | None:
+    """Where a ReLU-like node ends; None where it does not, or only the run knows."""
+    if node.operator != "Clip":
+        return None
+    try:
+        highest = node.attributes["max"] if "max" in node.attributes else node.scalar(2)
+    except ValueNeeded:
+        return None
+    return None if highest is None else float(highest)
+
+
 @dataclass(frozen=True)
 class ReluRule:
     """Gradient of a ReLU: what arrives from above, where both masks are open.
@@ -56,10 +69,10 @@ class ReluRule:
     where_gradient_positive: bool
 
     def __call__(self, node: Node) -> Override | None:
-        return self._override if relu_like(node) else None
+        return partial(self._override, upper_bound(node)) if relu_like(node) else None
 
-    def _override(self, kernel: Kernel, *operands: Tensor) -> Tensor:
-        result: Any = _Ruled.apply(self, kernel, *operands)
+    def _override(self, bound: float | None, kernel: Kernel, *operands: Tensor) -> Tensor:
+        result: Any = _Ruled.apply(self, bound, kernel, *operands)
         return result
 
 
@@ -73,22 +86,26 @@ guided_backprop = ReluRule(
 
 
 class _Ruled(torch.autograd.Function):
-    """A ReLU-like node under a rule. Only its first operand gets a gradient."""
+    """A ReLU-like node under a rule, its kernel in place or not. Only its first operand gets a gradient."""
 
     @staticmethod
-    def forward(ctx: Any, rule: ReluRule, kernel: Kernel, *operands: Tensor) -> Tensor:
+    def forward(ctx: Any, rule: ReluRule, bound: float | None, kernel: Kernel, *operands: Tensor) -> Tensor:
         output = kernel(*operands)
         assert isinstance(output, Tensor)
-        ctx.rule, ctx.count = rule, len(operands)
+        ctx.rule, ctx.bound, ctx.count = rule, bound, len(operands)
+        if output is operands[0]:
+            ctx.mark_dirty(output)
         if rule.where_input_positive:
-            ctx.save_for_backward((output > 0) & (output == operands[0]))  # False above the bound of a ReLU6
+            ctx.save_for_backward(output)
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = gradients
-        if ctx.rule.where_gradient_positive:
-            gradient = gradient.clamp(min=0)
         if ctx.rule.where_input_positive:
-            gradient = gradient * ctx.saved_tensors[0]
-        return (None, None, gradient, *[None] * (ctx.count - 1))
+            (output,) = ctx.saved_tensors
+            bound = math.inf if ctx.bound is None else ctx.bound
+            gradient = torch.ops.aten.hardtanh_backward(gradient, output, 0.0, bound)  # shut at both bounds
+        if ctx.rule.where_gradient_positive:
+            gradient = torch.relu(gradient)
+        return (None, None, None, gradient, *[None] * (ctx.count - 1))

@@ -117,15 +117,22 @@ def shrink(node: Node) -> Kernel:
 @operator("Clip", until=10)
 def clip_by_attributes(node: Node) -> Kernel:
     """X between two attributes."""
-    low, high = node.attributes.get("min"), node.attributes.get("max")
-    return lambda x: x.clone() if low is None and high is None else x.clamp(low, high)
+    return _clipping(node.attributes.get("min"), node.attributes.get("max"))
 
 
 @operator("Clip", since=11)
 def clip(node: Node) -> Kernel:
     """X between two inputs; the upper one wins where they cross."""
-    low, high = node.scalar(1), node.scalar(2)
-    return lambda x, *_: x.clone() if low is None and high is None else x.clamp(low, high)
+    return _clipping(node.scalar(1), node.scalar(2))
+
+
+def _clipping(low: float | None, high: float | None) -> Kernel:
+    if low is None and high is None:
+        return lambda x, *_: x.clone()
+    if low is None or high is None or low >= high:
+        return lambda x, *_: x.clamp(low, high)
+    # The gradient at a bound is 0, as ReLU6 has it; clamp's is 1.
+    return lambda x, *_: F.hardtanh(x, low, high) if x.is_floating_point() else x.clamp(low, high)
 
 
 @operator("Softmax", "LogSoftmax", "Hardmax", since=13)

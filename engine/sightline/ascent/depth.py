@@ -1,0 +1,32 @@
+"""Layers through which everything passes, from the image to the scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sightline.model import Model
+
+
+def trunk(model: Model, count: int) -> tuple[str, ...]:
+    """Up to ``count`` layers with positions, evenly spread over the depth, the first and the last included.
+
+    A layer counts if no path leads around it, so that it holds all that later ones know; convolutions are left to the
+    nonlinearity behind them.
+    """
+    found = list[str]()
+    open_until = 0  # the last node that reads anything made so far
+    nodes = {node: place for place, node in enumerate(model.graph.graph)}
+    layers = {layer.name: layer for layer in model.layers}
+    for node, place in nodes.items():
+        for value in node.outputs:
+            layer = layers.get(str(value.name))
+            if layer is None:
+                continue
+            maps = len(layer.shape) == 4 and layer.shape[2] * layer.shape[3] > 1
+            if open_until <= place and maps and layer.operator != "Conv":
+                found.append(model.layers.title(layer.name))
+            open_until = max([open_until, *(nodes[use.node] for use in value.uses())])
+    if len(found) <= count:
+        return tuple(found)
+    return tuple(found[round(place * (len(found) - 1) / max(count - 1, 1))] for place in range(count))

@@ -1,0 +1,94 @@
+"""What a bank answers: neighbours, agreement with labels, near duplicates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline.bank.agreement import label_agreement
+from sightline.bank.bank import Bank
+from sightline.bank.duplicates import clusters, near_duplicates
+from sightline.bank.labels import labels_of
+from sightline.bank.writing import bank_of
+from sightline.cli import call
+from sightline.errors import UsageError
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    """Three groups of ten far apart, each within 0.1 of its centre."""
+    draw = np.random.default_rng(7)
+    centres = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0]], np.float32)
+    inside = draw.uniform(-0.05, 0.05, (30, 3)).astype(np.float32)
+    return centres.repeat(10, axis=0) + inside
+
+
+@pytest.fixture
+def bank(rows: np.ndarray, tmp_path: Path) -> Bank:
+    return bank_of(tmp_path / "bank", rows, ids=tuple(f"{n // 10}_{n}" for n in range(30)))
+
+
+def test_neighbours_of_groups_share_their_label(bank: Bank) -> None:
+    labels = tuple(str(n // 10) for n in range(30))
+    found = label_agreement(bank, bank.space(), labels, k=5, metric="l2")
+    assert (found.purity, found.majority, found.images, found.k) == (1.0, 1.0, 30, 5)
+    assert found.chance == pytest.approx(9 / 29)
+    crossed = tuple("ab"[n % 2] for n in range(30))
+    assert label_agreement(bank, bank.space(), crossed, k=9, metric="l2").purity == pytest.approx(4 / 9)
+
+
+def test_labels_that_nobody_shares_are_refused(bank: Bank) -> None:
+    with pytest.raises(UsageError, match="No two images share a label"):
+        label_agreement(bank, bank.space(), bank.ids, k=3, metric="l2")
+
+
+def test_near_duplicates_are_those_of_all_pairs(bank: Bank, rows: np.ndarray) -> None:
+    apart = np.linalg.norm(rows[:, None].astype(np.float64) - rows[None], axis=2)
+    threshold = 0.05
+    expected = {(a, b) for a, b in np.argwhere(apart <= threshold) if a < b}
+    found = near_duplicates(bank, bank.space(), threshold, metric="l2")
+    assert {(pair.one, pair.other) for pair in found} == expected
+    assert [pair.distance for pair in found] == sorted(pair.distance for pair in found)
+    groups = clusters(near_duplicates(bank, bank.space(), 1.0, metric="l2"))
+    assert [sorted(group) for group in groups] == [list(range(k, k + 10)) for k in (0, 10, 20)]
+
+
+def test_search_by_id_against_brute_force(bank: Bank, rows: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["search", str(bank.folder), "1_13", "-k", "4", "--json"]) == 0
+    (query,) = json.loads(capsys.readouterr().out)["queries"]
+    apart = np.linalg.norm(rows.astype(np.float64) - rows[13], axis=1)
+    order = np.argsort(apart, kind="stable")[:4]
+    assert [one["row"] for one in query["neighbours"]["features"]] == order.tolist()
+    found = [one["score"] for one in query["neighbours"]["features"]]
+    np.testing.assert_allclose(found, apart[order], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "Say what to look for"),
+        (["1_13", "-k", "0"], "-k 0 must be between 1 and 1024"),
+        (["nothing.jpg"], "made from features"),
+        (["--duplicates", "1", "--metric", "inner_product"], "needs a distance"),
+        (["1_13", "--space", "pixel"], "No space is named 'pixel'"),
+    ],
+)
+def test_questions_that_cannot_be_answered(
+    bank: Bank, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["search", str(bank.folder), *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_labels_by_rule(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("id,label\na,cat\nb,007\n")
+    assert labels_of(str(table), ["b", "a"], ["", ""]) == ("007", "cat")
+    assert labels_of("folder", ["x/1.png"], ["/data/dogs/1.png"]) == ("dogs",)
+    with pytest.raises(UsageError, match="1 of 2 images no label, 'c' among them"):
+        labels_of(str(table), ["a", "c"], ["", ""])
+    with pytest.raises(UsageError, match="cannot be read"):
+        labels_of("absent.csv", ["a"], [""])
