@@ -38,14 +38,21 @@ def compiles(source: str, chip: str) -> None:
     assert int(status) == 0, log.decode()
 
 
+def numpy_as_cupy() -> SimpleNamespace:
+    """NumPy in CuPy's place, for what needs no kernel of its own."""
+    made = SimpleNamespace(**{name: getattr(np, name) for name in dir(np) if not name.startswith("_")})
+    made.asnumpy = np.asarray
+    return made
+
+
 def stand_in(source: str, folder: Path) -> SimpleNamespace:
     """NumPy in CuPy's place, whose ``RawModule`` holds the functions of one source as a C++ compiler makes them."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler is installed")
     (folder / "kernel.cpp").write_text(SHIM + source)
-    command = [compiler, "-O2", "-ffp-contract=off", "-shared", "-fPIC", folder / "kernel.cpp", "-o", folder / "it.so"]
-    subprocess.run(command, check=True)
+    flags = ["-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+    subprocess.run([compiler, *flags, folder / "kernel.cpp", "-o", folder / "it.so"], check=True)
     library = ctypes.CDLL(str(folder / "it.so"))
     library.at.argtypes = [ctypes.c_longlong] * 3
 
@@ -63,7 +70,6 @@ def stand_in(source: str, folder: Path) -> SimpleNamespace:
 
         return run
 
-    made = SimpleNamespace(**{name: getattr(np, name) for name in dir(np) if not name.startswith("_")})
-    made.asnumpy = np.asarray
+    made = numpy_as_cupy()
     made.RawModule = lambda code: SimpleNamespace(get_function=function)
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,11 @@ def problem(case: tuple[Any, ...], seed: int) -> tuple[dict[str, Any], np.ndarra
         known[height // 3 : height // 2 + 1, width // 3 : width // 2 + 1] = True
     known = ~known if kind == "hole" else known
     usable = random.random(size) > 0.002 if window < 9 else None
-    options = dict(window=window, tolerance=tolerance, order=order, tileable=tileable, usable=usable, seed=seed)
-    return {"sample": sample, **options}, canvas, known
+    given = {
+        "sample": sample, "window": window, "tolerance": tolerance, "order": order, "tileable": tileable,
+        "usable": usable, "seed": seed,
+    }  # fmt: skip
+    return given, canvas, known
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
@@ -81,7 +85,7 @@ def test_a_periodic_sample_goes_on(order: Any, tileable: bool) -> None:
 
 
 def test_a_pixel_is_drawn_evenly_from_what_is_near_enough() -> None:
-    """One known neighbour; two of the sample's windows match it, one is just within the tolerance, one just beyond."""
+    """One known neighbour; two windows of the sample match it, one is just within the tolerance, one just beyond."""
     sample = np.zeros((3, 40, 1), np.uint8)
     sample[1, [4, 12, 20, 28], 0] = 104, 96, 105, 106  # distances 16, 16, 25, 36 to the known 100
     sample[1, [5, 13, 21, 29], 0] = 1, 2, 3, 4
@@ -134,7 +138,7 @@ def test_what_is_made_at_once_does_not_see_each_other(order: str, tileable: bool
     pixels, starts = cpu.fronts(task)
     assert sorted(pixels) == sorted(task.order)
     when = np.full(known.shape, -1)
-    for front, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
+    for front, (start, stop) in enumerate(pairwise(starts)):
         when.ravel()[pixels[start:stop]] = front
         assert stop > start
     for pixel in task.order:

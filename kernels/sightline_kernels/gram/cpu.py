@@ -103,7 +103,9 @@ def _build(context: Any, builder: Any, signature: Any, given: Any) -> Any:
     rows, columns, out = (builder.inttoptr(one, real.as_pointer()) for one in (rows, columns, out))
     lines = [builder.gep(rows, [builder.mul(stride, whole(i))]) for i in range(ROWS)]
     others = [builder.gep(columns, [builder.mul(stride, whole(j))]) for j in range(COLUMNS)]
-    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANE}f32")
+    fma = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANE}f32"
+    )
     load_some = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(vector, [vector.as_pointer(), ir.IntType(32), mask, vector]),
@@ -156,7 +158,7 @@ def _build(context: Any, builder: Any, signature: Any, given: Any) -> Any:
 
 
 @_intrinsic
-def _dots(context: Any, rows: Any, columns: Any, stride: Any, depth: Any, out: Any) -> Any:  # noqa: ARG001
+def _dots(context: Any, rows: Any, columns: Any, stride: Any, depth: Any, out: Any) -> Any:
     """Write (ROWS, COLUMNS) dot products of lines of ``depth`` values, ``stride`` values apart."""
     return types.void(*[types.int64] * 5), _build
 

@@ -1,1 +1,1 @@
-"""Textures pixel by pixel, from the nearest neighbourhoods of a sample: grown, closed where they have holes, tiled."""
+"""Textures pixel by pixel, from the nearest neighbourhoods of a sample: grown, mended, tiled."""

@@ -1,7 +1,7 @@
 """In Numba, on all cores: pixels that do not see each other are made at once, each against many candidates at a time.
 
-The sum of w (a - b)² over a window is that of w a², which is the same for all candidates, and of terms linear in b and
-b². It is at most 2**31 - 1, so that 32-bit sums are exact however they overflow on the way.
+The sum of w (a - b)² over a window is that of w a², which is the same for all candidates, and of terms linear in b
+and b². It is at most 2**31 - 1, so that 32-bit sums are exact however they overflow on the way.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def fronts(task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _planes(task: Task) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(C + 1, BLOCK more than h * w) channels of the sample and the sum of their squares, and what is no candidate."""
+    """Channels of the sample and the sum of their squares (C + 1, at least h * w), and what is no candidate."""
     height, width, channels = task.sample.shape
     firsts = task.candidates - task.reach * (width + 1)  # numbers of the windows' first pixels
     size = -(-int(firsts[-1] + 1) // BLOCK) * BLOCK
@@ -109,7 +109,10 @@ def _fronts(order, ranks, dy, dx, tileable, fronts):  # type: ignore[no-untyped-
 
 
 @numba.njit(cache=True, parallel=True, nogil=True)
-def _fill(pixels, starts, ranks, canvas, sample, planes, blocked, taps, across, seed, tolerance, tileable, sources, known, workers):  # type: ignore[no-untyped-def]  # noqa: E501
+def _fill(
+    pixels, starts, ranks, canvas, sample, planes, blocked, taps, across, seed, tolerance, tileable, sources, known,
+    workers,
+):  # type: ignore[no-untyped-def]  # fmt: skip
     reach = -taps[:, 0].min()
     distances = np.empty((workers, len(blocked)), np.int32)
     for front in range(len(starts) - 1):
@@ -167,8 +170,18 @@ def _measure(planes, blocked, places, factors, constant, distances):  # type: ig
         for i in range(BLOCK):
             sums[i] = np.int32(constant)
         for t in range(0, len(places), TERMS):
-            a0, a1, a2, a3 = _row(planes, places, t, begin), _row(planes, places, t + 1, begin), _row(planes, places, t + 2, begin), _row(planes, places, t + 3, begin)
-            a4, a5, a6, a7 = _row(planes, places, t + 4, begin), _row(planes, places, t + 5, begin), _row(planes, places, t + 6, begin), _row(planes, places, t + 7, begin)
+            a0, a1, a2, a3 = (
+                _row(planes, places, t, begin),
+                _row(planes, places, t + 1, begin),
+                _row(planes, places, t + 2, begin),
+                _row(planes, places, t + 3, begin),
+            )
+            a4, a5, a6, a7 = (
+                _row(planes, places, t + 4, begin),
+                _row(planes, places, t + 5, begin),
+                _row(planes, places, t + 6, begin),
+                _row(planes, places, t + 7, begin),
+            )
             f0, f1, f2, f3 = factors[t], factors[t + 1], factors[t + 2], factors[t + 3]
             f4, f5, f6, f7 = factors[t + 4], factors[t + 5], factors[t + 6], factors[t + 7]
             for i in range(BLOCK):

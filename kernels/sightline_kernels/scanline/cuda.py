@@ -57,7 +57,7 @@ def synthesise(
     tell: Tell | None = None,
     threads: int | None = None,  # noqa: ARG001  the signature of all forms
 ) -> NDArray[np.int64]:
-    """Fill the unknown pixels of a canvas; see the reference. Never run on a GPU yet: compiled, and proven on a CPU."""
+    """Fill the unknown pixels of a canvas; see the reference. Not yet run on a GPU: compiled, and proven on a CPU."""
     task = Task.of(sample, canvas, known, window, tolerance, seed, order, tileable, usable)
     sources = np.full(known.shape, -1, np.int64)
     if not len(task.order):
