@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from sightline.preprocess import Preprocess
+from sightline.relevance import Composite
 from sightline.target import Outputs, Target
 from sightline.types import FloatArray, IntArray
 
@@ -196,11 +197,11 @@ class Differentiable(Taps, Protocol):
         """
         ...
 
-    def tape(self, *, rule: Any = None) -> AbstractContextManager[Tape]:
+    def tape(self, *, rule: str | Composite | None = None) -> AbstractContextManager[Tape]:
         """For a method that differentiates a formula of its own: run the network under torch's autograd.
 
         Args:
-            rule: as for ``gradient``, or any ``sightline.twin.rules.Rule``.
+            rule: as for ``gradient``; a composite propagates relevance instead of gradients.
 
         What is computed inside runs on the threads that were asked for::
 

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from sightline.abilities import Differentiable, Gradient, Weights
 from sightline.errors import UsageError
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.ports import Activation
+from sightline.relevance import Composite
 from sightline.routes.base import Request, Route, Settings
 from sightline.routes.oracle import GraphOracle, filled_batch
 from sightline.routes.ort import open_session, provider_obstacles
@@ -77,7 +78,7 @@ class AutogradOracle(GraphOracle):
         images: FloatArray,
         target: Target,
         *,
-        rule: Rule | str | None = None,
+        rule: str | None = None,
         at: str | None = None,
         start: str | None = None,
     ) -> Gradient:
@@ -100,7 +101,7 @@ class AutogradOracle(GraphOracle):
         return Gradient(np.concatenate(scores), np.concatenate(values), np.concatenate(inputs), sum(classes, ()))
 
     @contextmanager
-    def tape(self, *, rule: Rule | str | None = None) -> Generator[TwinTape]:
+    def tape(self, *, rule: str | Composite | None = None) -> Generator[TwinTape]:
         """Run the twin on tensors of the caller's; see ``Differentiable``."""
         with self._own_threads():
             yield TwinTape(self, self._rule(rule))
@@ -108,16 +109,21 @@ class AutogradOracle(GraphOracle):
     def close(self) -> None:
         del self._twin
 
-    def _rule(self, rule: Rule | str | None) -> Rule | None:
-        """A rule by its name."""
+    def _rule(self, rule: str | Composite | None) -> Rule | None:
+        """What the twin takes for a rule's name, or for a composite."""
         from sightline import twin as twins
+        from sightline.twin.relevance import Relevance
 
-        if isinstance(rule, str) and not self._twin.relu_like:
+        if rule is None:
+            return None
+        if isinstance(rule, Composite):
+            return Relevance(rule)
+        if not self._twin.relu_like:
             raise UsageError(
                 f"{rule} changes how ReLU propagates backwards, and {self.model.path.name} has no ReLU. "
                 "Use saliency, which needs none."
             )
-        return getattr(twins, rule) if isinstance(rule, str) else rule
+        return cast("Rule", getattr(twins, rule))
 
     def prove_once(self, images: FloatArray) -> None:
         """Compare the twin with ONNX Runtime on the first real image that anybody brings."""

@@ -1,8 +1,4 @@
-"""Rules of layer-wise relevance propagation: what a node hands back is relevance instead of gradient.
-
-Bach, Binder, Montavon, Klauschen, Müller, Samek, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
-Layer-Wise Relevance Propagation" (2015); rules and composites as in Montavon, Binder, Lapuschkin, Samek, Müller,
-"Layer-Wise Relevance Propagation: An Overview" (2019).
+"""Layer-wise relevance propagation: what a node hands back is relevance instead of gradient.
 
 Every rule of a layer is the same two lines with other terms. A term is an input and parameters in place of the
 layer's own; z is the sum of the layer's outputs over the terms, and an input gets
@@ -12,7 +8,6 @@ layer's own; z is the sum of the layer's outputs over the terms, and an input ge
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -21,11 +16,11 @@ import torch
 from torch import Tensor
 
 from sightline.errors import UnsupportedOperator
+from sightline.relevance import Box, Composite, Epsilon, Flat, Gamma, LayerRule, ZPlus
 from sightline.twin.node import WEIGHTED, Kernel, Node
 from sightline.twin.rules import Override
 
 Term = tuple[Tensor, Tensor, Tensor | None]  # input, weight, bias
-Terms = Callable[[Tensor, Tensor, Tensor | None], list[Term]]
 
 _DENSE = frozenset({"Gemm", "MatMul"})
 _LINEAR = frozenset({
@@ -43,90 +38,47 @@ _ACTIVATION = frozenset({
 
 
 @dataclass(frozen=True)
-class Epsilon:
-    """The layer's own contributions; epsilon absorbs relevance where they cancel."""
+class Relevance:
+    """The rule (see ``rules.Rule``) by which a composite's relevance is propagated."""
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Term]:
-        return [(x, weight, bias)]
-
-
-@dataclass(frozen=True)
-class Gamma:
-    """Positive weights count gamma more; for inputs that are not negative."""
-
-    gamma: float
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Term]:
-        return [(x, self._raised(weight), None if bias is None else self._raised(bias))]
-
-    def _raised(self, values: Tensor) -> Tensor:
-        return values + self.gamma * values.clamp(min=0)
-
-
-@dataclass(frozen=True)
-class ZPlus:
-    """Positive contributions only, those of negative inputs through negative weights too; no relevance to biases."""
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Term]:
-        return [(x.clamp(min=0), weight.clamp(min=0), None), (x.clamp(max=0), weight.clamp(max=0), None)]
-
-
-@dataclass(frozen=True)
-class Flat:
-    """Every input of a unit gets the same share."""
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Term]:
-        return [(torch.ones_like(x), torch.ones_like(weight), None)]
-
-
-@dataclass(frozen=True)
-class Box:
-    """Contributions beyond what the darkest and brightest pixel could give: for the layer that reads the image.
-
-    Attributes:
-        low, high: per channel, in model input space.
-    """
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Term]:
-        low, high = (x.new_tensor(end).reshape(-1, 1, 1).expand_as(x) for end in (self.low, self.high))
-        return [(x, weight, None), (low, -weight.clamp(min=0), None), (high, -weight.clamp(max=0), None)]
-
-
-@dataclass(frozen=True)
-class Composite:
-    """A rule for every layer by its depth and kind; see ``rules.Rule``.
-
-    Attributes:
-        convolution: depths in rising order, the last 1, and the rule up to each; 0 is the layer that reads the image.
-        dense: rule of matrix products.
-        epsilon: above 0, in units of a layer's output: absorbs relevance where contributions cancel.
-        biases: whether a bias takes its share, which is lost to the inputs.
-    """
-
-    convolution: tuple[tuple[float, Terms], ...]
-    dense: Terms
-    epsilon: float
-    biases: bool = True
+    composite: Composite
 
     def __call__(self, node: Node) -> Override | None:
         if node.operator in _ROUTING:
             return None
-        return _Layer(self._terms(node), node, self.epsilon, self.biases)
+        return _Layer(self._rule(node), node, self.composite.epsilon, self.composite.biases)
 
-    def _terms(self, node: Node) -> Terms:
+    def _rule(self, node: Node) -> LayerRule:
         if node.operator in _DENSE:
-            return self.dense
-        return next(terms for depth, terms in self.convolution if node.depth <= depth)
+            return self.composite.dense
+        return next(rule for depth, rule in self.composite.convolution if node.depth <= depth)
+
+
+def _terms(rule: LayerRule, x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Term]:
+    """What takes the place of the layer's input, weight and bias."""
+    match rule:
+        case Epsilon():
+            return [(x, weight, bias)]
+        case Gamma(gamma):
+            return [(x, _raised(weight, gamma), None if bias is None else _raised(bias, gamma))]
+        case ZPlus():
+            return [(x.clamp(min=0), weight.clamp(min=0), None), (x.clamp(max=0), weight.clamp(max=0), None)]
+        case Flat():
+            return [(torch.ones_like(x), torch.ones_like(weight), None)]
+        case Box():
+            low, high = (x.new_tensor(end).reshape(-1, 1, 1).expand_as(x) for end in (rule.low, rule.high))
+            return [(x, weight, None), (low, -weight.clamp(min=0), None), (high, -weight.clamp(max=0), None)]
+
+
+def _raised(values: Tensor, gamma: float) -> Tensor:
+    return values + gamma * values.clamp(min=0)
 
 
 @dataclass(frozen=True)
 class _Layer:
     """A node under a rule."""
 
-    terms: Terms
+    rule: LayerRule
     node: Node
     epsilon: float
     biases: bool
@@ -152,7 +104,7 @@ class _Layer:
     def _weighted(self, *operands: Any) -> list[tuple[Any, ...]]:
         x, weight = operands[:2]
         bias = operands[2] if len(operands) > 2 else None
-        terms = self.terms(x, weight, bias if self.biases else None)
+        terms = _terms(self.rule, x, weight, bias if self.biases else None)
         if self.node.operator == "MatMul":
             return [term[:2] for term in terms]
         return [*terms]

@@ -59,8 +59,9 @@ def _interleaved(
     ground = F.pad(gradient, [taps[1] - 1, missing[1], taps[0] - 1, missing[0]])
     phases = F.conv2d(ground, _by_phase(weight, stride, taps))  # (B, C · sh · sw, mh, mw)
     rows, columns = phases.shape[2:]
-    apart = phases.reshape(len(phases), -1, *stride, rows, columns).permute(0, 1, 4, 2, 5, 3)
-    padded = apart.reshape(len(phases), -1, rows * stride[0], columns * stride[1])
+    channels = weight.shape[1]
+    apart = phases.reshape(len(phases), channels, *stride, rows, columns).permute(0, 1, 4, 2, 5, 3)
+    padded = apart.reshape(len(phases), channels, rows * stride[0], columns * stride[1])
     return padded[:, :, pads[0] : pads[0] + size[0], pads[1] : pads[1] + size[1]]
 
 

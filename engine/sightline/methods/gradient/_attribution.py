@@ -43,11 +43,16 @@ class CompleteHeatmaps(Heatmaps):
 
     Attributes:
         totals: (B,) float32, that number, in units of the score.
-        gaps: (B,) float32, the sum minus that number.
+        sums: (B,) float32, what they do add up to.
     """
 
     totals: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
-    gaps: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    sums: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    @property
+    def gaps(self) -> FloatArray:
+        """(B,) the sums minus the totals; below 0 is what got lost."""
+        return self.sums - self.totals
 
     def columns(self) -> Mapping[str, Sequence[object]]:
         """Those of heatmaps, what the values should add up to, and what is missing."""
@@ -71,10 +76,10 @@ class Attribution(ABC):
         values, signed = self.reduced(found.values), self.reduce == "sum"
         if found.totals is None:
             return Heatmaps(values, images.photos, found.scores, found.classes, signed=signed)
-        sums = found.values.reshape(len(images), -1).sum(axis=1, dtype=np.float64)  # (B,)
+        sums = found.values.sum(axis=tuple(range(1, found.values.ndim)), dtype=np.float64)  # (B,)
         return CompleteHeatmaps(
             values, images.photos, found.scores, found.classes, signed=signed,
-            totals=found.totals, gaps=np.asarray(sums - found.totals, np.float32),
+            totals=found.totals, sums=np.asarray(sums, np.float32),
         )  # fmt: skip
 
     def reduced(self, values: FloatArray) -> FloatArray:

@@ -12,8 +12,8 @@ from sightline.abilities import Differentiable, Tape
 from sightline.errors import UsageError
 from sightline.methods.gradient._attribution import Attributed, Attribution, Reduction
 from sightline.registry import method
+from sightline.relevance import Box, Composite, Epsilon, Flat, Gamma, ZPlus
 from sightline.target import Outputs, Target, as_numpy, needs_classes
-from sightline.twin.relevance import Box, Composite, Epsilon, Flat, Gamma, ZPlus
 from sightline.types import Batch, FloatArray
 
 Name = Literal["epsilon", "gamma", "z_plus", "epsilon_plus_flat", "epsilon_gamma_box", "by_depth"]
