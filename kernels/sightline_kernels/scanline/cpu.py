@@ -52,8 +52,9 @@ def synthesise(
             last = min(max(int(np.searchsorted(starts, least)), first + 1), len(starts) - 1)
             part = starts[first : last + 1]
             _fill(
-                pixels, part, task.ranks, canvas.reshape(-1, width), sample.reshape(-1, width), planes, blocked,
-                taps, sample.shape[1], seed, tolerance, tileable, sources.ravel(), known.ravel(), workers,
+                pixels, part, task.ranks, (canvas.reshape(-1, width), sample.reshape(-1, width)),
+                (planes, blocked, taps, sample.shape[1]), (seed, tolerance, tileable),
+                (sources.ravel(), known.ravel()), workers,
             )  # fmt: skip
             first = last
             if tell is not None and not tell(int(starts[last]), len(pixels)):
@@ -109,10 +110,9 @@ def _fronts(order, ranks, dy, dx, tileable, fronts):  # type: ignore[no-untyped-
 
 
 @numba.njit(cache=True, parallel=True, nogil=True)
-def _fill(
-    pixels, starts, ranks, canvas, sample, planes, blocked, taps, across, seed, tolerance, tileable, sources, known,
-    workers,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+def _fill(pixels, starts, ranks, pictures, sought, rules, made, workers):  # type: ignore[no-untyped-def]
+    (canvas, sample), (planes, blocked, taps, across), (sources, known) = pictures, sought, made
+    seed, tolerance, tileable = rules
     reach = -taps[:, 0].min()
     distances = np.empty((workers, len(blocked)), np.int32)
     for front in range(len(starts) - 1):

@@ -121,7 +121,8 @@ class Task:
         found = [np.flatnonzero(known & ~self.known)]
         ones = np.ones(self.window, np.int64)
         while not known.all():
-            layer = np.flatnonzero(maximum_filter(known, 3, mode=mode) & ~known)
+            near = np.asarray(maximum_filter(known, 3, mode=mode), np.bool_)
+            layer = np.flatnonzero(near & ~known)
             count = correlate1d(correlate1d(known.astype(np.int64), ones, 0, mode=mode), ones, 1, mode=mode)
             found.append(layer[np.lexsort((draw(self.seed, layer), -count.ravel()[layer]))])
             known.ravel()[layer] = True
