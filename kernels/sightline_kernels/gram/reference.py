@@ -60,7 +60,7 @@ def checked(maps: NDArray[Any]) -> NDArray[Any]:
     """Maps as (B, C, P)."""
     if maps.ndim not in (3, 4) or maps.shape[1] == 0:
         raise ValueError(f"Maps are (B, C, P) or (B, C, H, W) with C > 0; got {maps.shape}.")
-    if maps.dtype not in (np.float32, np.float16) and maps.dtype.name != "bfloat16":
+    if maps.dtype.name not in ("float32", "float16", "bfloat16"):
         raise ValueError(f"Maps are float32, float16 or bfloat16; got {maps.dtype}.")
     return maps if maps.ndim == 3 else maps.reshape(*maps.shape[:2], maps.shape[2] * maps.shape[3])
 
