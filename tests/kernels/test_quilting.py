@@ -73,7 +73,7 @@ def test_a_periodic_sample_goes_on(tileable: bool) -> None:
 
 
 def mismatch(sample: np.ndarray, sources: np.ndarray) -> float:
-    """Mean over neighbours of how far a pixel is from what the sample has beside its neighbour's source; 0 if copied."""
+    """Mean over neighbours of how far a pixel is from what the sample has beside its neighbour's source."""
     height, width = sample.shape[:2]
     made = sample.reshape(-1, sample.shape[2])[sources].astype(np.float64)
     rows, columns = np.divmod(sources, width)
