@@ -72,8 +72,8 @@ class Task:
         made = cls(sample, usable, size, block, overlap, tolerance, seed, tileable)
         if not made.candidates.any() or made.candidates.size > CANDIDATES:
             raise ValueError(
-                f"{int(made.candidates.sum())} blocks of {block} x {block} pixels are usable, and 1 to {CANDIDATES} can "
-                "be handled: there is none to copy, or there are too many."
+                f"{int(made.candidates.sum())} blocks of {block} x {block} pixels are usable, and 1 to {CANDIDATES} "
+                "can be handled: there is none to copy, or there are too many."
             )
         return made
 
