@@ -6,6 +6,11 @@ and b². It is at most 2**31 - 1, so that 32-bit sums are exact however they ove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from threading import Barrier, Thread
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -42,26 +47,52 @@ def synthesise(
     lines, columns = np.nonzero(task.weights)
     taps = np.stack([lines - task.reach, columns - task.reach, task.weights[lines, columns]], axis=1)  # (taps, 3)
     width, per_pixel = canvas.shape[2], planes.size * len(taps)
-    before = numba.get_num_threads()
-    workers = min(threads or before, before)
-    numba.set_num_threads(workers)
-    try:
-        first = 0
-        while first < len(starts) - 1:
-            least = starts[first] + PIECE / per_pixel
-            last = min(max(int(np.searchsorted(starts, least)), first + 1), len(starts) - 1)
-            part = starts[first : last + 1]
-            _fill(
-                pixels, part, task.ranks, (canvas.reshape(-1, width), sample.reshape(-1, width)),
-                (planes, blocked, taps, sample.shape[1]), (seed, tolerance, tileable),
-                (sources.ravel(), known.ravel()), workers,
-            )  # fmt: skip
-            first = last
-            if tell is not None and not tell(int(starts[last]), len(pixels)):
-                break
-    finally:
-        numba.set_num_threads(before)
+    crew = _Crew(threads or numba.get_num_threads(), len(blocked))
+    first = 0
+    while first < len(starts) - 1:
+        least = starts[first] + PIECE / per_pixel
+        last = min(max(int(np.searchsorted(starts, least)), first + 1), len(starts) - 1)
+        crew.fill(
+            starts[first : last + 1].tolist(), pixels, task.ranks,
+            (canvas.reshape(-1, width), sample.reshape(-1, width)), (planes, blocked, taps, sample.shape[1]),
+            (seed, tolerance, tileable), (sources.ravel(), known.ravel()),
+        )  # fmt: skip
+        first = last
+        if tell is not None and not tell(int(starts[last]), len(pixels)):
+            break
     return sources
+
+
+class _Crew:
+    """Threads that share the pixels of each front, and wait for each other before the next.
+
+    They sleep while they wait: there are a thousand fronts a second, and OpenMP's threads, which spin, take ten times
+    as long as soon as another process wants one of the cores.
+    """
+
+    def __init__(self, size: int, distances: int):
+        self._barrier = Barrier(size)
+        self._distances = np.empty((size, distances), np.int32)
+
+    def fill(self, starts: Sequence[int], *arguments: Any) -> None:
+        """Make the pixels of some fronts."""
+        others = [Thread(target=self._take, args=(n, starts, arguments)) for n in range(1, self._barrier.parties)]
+        for one in others:
+            one.start()
+        try:
+            self._take(0, starts, arguments)
+        finally:
+            for one in others:
+                one.join()
+
+    def _take(self, worker: int, starts: Sequence[int], arguments: Sequence[Any]) -> None:
+        try:
+            for start, stop in pairwise(starts):
+                _fill(start + worker, stop, self._barrier.parties, self._distances[worker], *arguments)
+                self._barrier.wait()
+        except BaseException:
+            self._barrier.abort()  # nobody waits for who is gone
+            raise
 
 
 def fronts(task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -109,22 +140,18 @@ def _fronts(order, ranks, dy, dx, tileable, fronts):  # type: ignore[no-untyped-
         fronts[y, x] = latest + 1
 
 
-@numba.njit(cache=True, parallel=True, nogil=True)
-def _fill(pixels, starts, ranks, pictures, sought, rules, made, workers):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _fill(start, stop, step, distances, pixels, ranks, pictures, sought, rules, made):  # type: ignore[no-untyped-def]
     (canvas, sample), (planes, blocked, taps, across), (sources, known) = pictures, sought, made
     seed, tolerance, tileable = rules
     reach = -taps[:, 0].min()
-    distances = np.empty((workers, len(blocked)), np.int32)
-    for front in range(len(starts) - 1):
-        for worker in numba.prange(workers):
-            mine = distances[worker]
-            for n in range(starts[front] + worker, starts[front + 1], workers):
-                pixel = pixels[n]
-                places, factors, constant = _terms(pixel, ranks, canvas, planes, taps, across, reach, tileable)
-                least = _measure(planes.ravel(), blocked, places, factors, constant, mine)
-                source = _choose(mine, np.int64(least * (1.0 + tolerance)), seed, pixel) + reach * (across + 1)
-                canvas[pixel] = sample[source]
-                sources[pixel], known[pixel] = source, True
+    for n in range(start, stop, step):
+        pixel = pixels[n]
+        places, factors, constant = _terms(pixel, ranks, canvas, planes, taps, across, reach, tileable)
+        least = _measure(planes.ravel(), blocked, places, factors, constant, distances)
+        source = _choose(distances, np.int64(least * (1.0 + tolerance)), seed, pixel) + reach * (across + 1)
+        canvas[pixel] = sample[source]
+        sources[pixel], known[pixel] = source, True
 
 
 @numba.njit(cache=True, nogil=True)
