@@ -60,7 +60,7 @@ def method(*, needs: Ability, takes_images: bool = True, takes_target: bool = Tr
 
 
 def declaration(method: Method | type[Method]) -> Declaration:
-    """What the method declared with ``@method``.
+    """What the method declared with ``@method``; one that works on another's result needs what ``wrapped()`` needs.
 
     Raises:
         UsageError: it declared nothing.
@@ -68,7 +68,8 @@ def declaration(method: Method | type[Method]) -> Declaration:
     found = getattr(method, "declaration", None)
     if not isinstance(found, Declaration):
         raise UsageError(f"{method!r} is no method: its class carries no @method(needs=…).")
-    return found
+    wrapped = None if isinstance(method, type) else getattr(method, "wrapped", None)
+    return found if wrapped is None else dataclasses.replace(found, needs=declaration(wrapped()).needs)
 
 
 @dataclass(frozen=True)

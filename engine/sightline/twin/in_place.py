@@ -1,7 +1,8 @@
 """Which nodes may write their result over an operand: those whose operand nobody else will ever read.
 
 A network's activations and its residual sums then need no memory of their own, as in the modules that people
-train. What a caller asked for, gave, or overrides by a rule is never written over.
+train, and neither do the masks of its ReLUs on the way back. What a caller asked for, gave, or overrides by a rule is
+never written over.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Their results are tensors of their own that no gradient needs: neither views nor kept for the way back.
 _FRESH = frozenset({"Conv", "ConvTranspose", "Add", "Sub", "BatchNormalization"})
+# What they hand back to their first operand is a tensor of its own.
+_HAND_BACK_FRESH = frozenset({"Conv", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool"})
 
 
 def reusing(steps: Sequence[Step], kept: Collection[int], rule: Rule | None) -> list[Step]:
@@ -42,7 +45,21 @@ def reusing(steps: Sequence[Step], kept: Collection[int], rule: Rule | None) -> 
         for slot in step.results
         if readers[slot] == 1 and slot not in kept
     }
-    return [_reusing(step, free, rule) for step in steps]
+    owners = _owners(steps, kept, rule)
+    return [
+        replace(changed, node=replace(step.node, owns_gradient=step.results[0] in owners))
+        for step, changed in zip(steps, (_reusing(step, free, rule) for step in steps), strict=True)
+    ]
+
+
+def _owners(steps: Sequence[Step], kept: Collection[int], rule: Rule | None) -> set[int]:
+    """Slots whose gradient is nobody else's, because every step that reads them hands back a tensor of its own."""
+    shared = set(kept)
+    for step in steps:
+        overridden = rule is not None and not isinstance(rule, ReluRule) and rule(step.node) is not None
+        if overridden or step.node.operator not in _HAND_BACK_FRESH:
+            shared.update(step.operands)
+    return {slot for step in steps for slot in step.results} - shared
 
 
 def _reusing(step: Step, free: Collection[int], rule: Rule | None) -> Step:

@@ -16,7 +16,7 @@ from sightline.twin.binding import bound_kernel
 from sightline.twin.in_place import reusing
 from sightline.twin.node import WEIGHTED, Kernel, Node
 from sightline.twin.reading import FORWARD_ONLY, bind, inline, read_constants, read_nodes, refusals
-from sightline.twin.rules import Rule, relu_like
+from sightline.twin.rules import Rule, plain_gradient, relu_like
 
 MOST_PLANS = 64  # distinct (inputs, outputs, rule) kept; a plan of 300 nodes takes 0.3 ms to make
 _OMITTED = 0  # slot of an input that the node leaves out: always None
@@ -247,7 +247,8 @@ def _measured(nodes: list[Node], constants: Mapping[str, Tensor]) -> set[str]:
 
 
 def _ruled(step: Step, rule: Rule | None) -> Step:
-    override = None if rule is None else rule(step.node)
+    chosen = plain_gradient if rule is None and step.node.owns_gradient else rule
+    override = None if chosen is None else chosen(step.node)
     if override is None:
         return step
     return replace(step, kernel=partial(override, step.kernel))

@@ -69,14 +69,15 @@ class ReluRule:
     where_gradient_positive: bool
 
     def __call__(self, node: Node) -> Override | None:
-        return partial(self._override, upper_bound(node)) if relu_like(node) else None
+        return partial(self._override, upper_bound(node), node.owns_gradient) if relu_like(node) else None
 
-    def _override(self, bound: float | None, kernel: Kernel, *operands: Tensor) -> Tensor:
-        result: Any = _Ruled.apply(self, bound, kernel, *operands)
+    def _override(self, bound: float | None, owned: bool, kernel: Kernel, *operands: Tensor) -> Tensor:
+        result: Any = _Ruled.apply(self, bound, owned, kernel, *operands)
         return result
 
 
-# Simonyan et al. 2014, arXiv:1312.6034: ReluRule(True, False) would be the gradient itself.
+# Simonyan et al. 2014, arXiv:1312.6034
+plain_gradient = ReluRule(where_input_positive=True, where_gradient_positive=False)
 deconvnet = ReluRule(
     where_input_positive=False, where_gradient_positive=True
 )  # Zeiler & Fergus 2014, arXiv:1311.2901
@@ -89,10 +90,12 @@ class _Ruled(torch.autograd.Function):
     """A ReLU-like node under a rule, its kernel in place or not. Only its first operand gets a gradient."""
 
     @staticmethod
-    def forward(ctx: Any, rule: ReluRule, bound: float | None, kernel: Kernel, *operands: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, rule: ReluRule, bound: float | None, owned: bool, kernel: Kernel, *operands: Tensor
+    ) -> Tensor:
         output = kernel(*operands)
         assert isinstance(output, Tensor)
-        ctx.rule, ctx.bound, ctx.count = rule, bound, len(operands)
+        ctx.rule, ctx.bound, ctx.owned, ctx.count = rule, bound, owned, len(operands)
         if output is operands[0]:
             ctx.mark_dirty(output)
         if rule.where_input_positive:
@@ -102,10 +105,15 @@ class _Ruled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = gradients
+        owned = ctx.owned and not torch.is_grad_enabled()  # second derivatives read the first ones
         if ctx.rule.where_input_positive:
             (output,) = ctx.saved_tensors
-            bound = math.inf if ctx.bound is None else ctx.bound
-            gradient = torch.ops.aten.hardtanh_backward(gradient, output, 0.0, bound)  # shut at both bounds
+            ends = (output, 0.0, math.inf if ctx.bound is None else ctx.bound)  # shut at both
+            if owned:
+                torch.ops.aten.hardtanh_backward.grad_input(gradient, *ends, grad_input=gradient)
+            else:
+                gradient = torch.ops.aten.hardtanh_backward(gradient, *ends)
+                owned = not torch.is_grad_enabled()
         if ctx.rule.where_gradient_positive:
-            gradient = torch.relu(gradient)
-        return (None, None, None, gradient, *[None] * (ctx.count - 1))
+            gradient = torch.relu_(gradient) if owned else torch.relu(gradient)
+        return (None, None, None, None, gradient, *[None] * (ctx.count - 1))

@@ -54,10 +54,12 @@ def _interleaved(
 ) -> Tensor:
     """(B, C, H, W) gradient of the input from the output's (B, K, h, w)."""
     taps = [-(-k // s) for k, s in zip(weight.shape[2:], stride, strict=True)]  # of one phase
+    reach = [t - 1 for t in taps]
+    phases = F.conv2d(gradient, _by_phase(weight, stride, taps), padding=reach)  # (B, C · sh · sw, mh, mw)
     counts = [-(-(n + p) // s) for n, p, s in zip(size, pads, stride, strict=True)]  # pixels of one phase
-    missing = [max(0, count - n) for count, n in zip(counts, gradient.shape[2:], strict=True)]
-    ground = F.pad(gradient, [taps[1] - 1, missing[1], taps[0] - 1, missing[0]])
-    phases = F.conv2d(ground, _by_phase(weight, stride, taps))  # (B, C · sh · sw, mh, mw)
+    unread = [max(0, count - n) for count, n in zip(counts, phases.shape[2:], strict=True)]
+    if any(unread):  # pixels at the end that no window reaches
+        phases = F.pad(phases, [0, unread[1], 0, unread[0]])
     rows, columns = phases.shape[2:]
     channels = weight.shape[1]
     apart = phases.reshape(len(phases), channels, *stride, rows, columns).permute(0, 1, 4, 2, 5, 3)
