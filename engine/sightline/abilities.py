@@ -142,6 +142,19 @@ class Taps(Forward, Protocol):
         """(B, C, h, w) or (B, D) by layer name, as the names were given."""
         ...
 
+    def scores_from(self, layer: str, values: FloatArray, target: Target) -> FloatArray:
+        """(N,) values of a bound target by running only what lies behind a layer.
+
+        Args:
+            layer: a name of it.
+            values: (N, C, h, w) or (N, D), what the layer is to put out.
+            target: bound, of N rows.
+
+        Raises:
+            UsageError: a path to the score avoids the layer.
+        """
+        ...
+
 
 @runtime_checkable
 class WindowSweep(Forward, Protocol):

@@ -131,6 +131,18 @@ def read_image(
         ) from error
 
 
+def read_opacity(source: Path) -> ByteArray | None:
+    """(H, W) opacity of a photograph, upright, 0 clear to 255 opaque; None where it has none.
+
+    Raises:
+        BadImage: as ``read_image``, which has read it before.
+    """
+    image = _open(_read_bytes(source), str(source), PIXEL_LIMIT)
+    if not image.has_transparency_data:
+        return None
+    return np.asarray(_turn_upright(image).convert("RGBA").getchannel("A"))
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()

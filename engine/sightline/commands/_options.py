@@ -110,14 +110,14 @@ def _plain(model: Model, size: tuple[int, int] | None, resize: int | tuple[int, 
 
 
 def parse_size(text: str | None, flag: str) -> tuple[int, int] | None:
-    """(height, width) from "224" or "224x320".
+    """(height, width) from "224", "224x320" or "224,320".
 
     Raises:
         UsageError: anything else.
     """
     if text is None:
         return None
-    parts = text.lower().split("x")
+    parts = text.lower().replace(",", "x").split("x")
     if not 1 <= len(parts) <= 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise UsageError(f"{flag} {text!r} is no size. Give 224 or HEIGHTxWIDTH, in pixels.")
     return int(parts[0]), int(parts[-1])

@@ -39,6 +39,12 @@ def agreement(maps: FloatArray, masks: Masks) -> Truth:
     return Truth(float(hits.mean()), float(shares.mean()))
 
 
+def overlap(found: Masks, masks: Masks) -> float:
+    """Mean intersection over union of masks (B, H, W) with the true ones; 0 for an empty one."""
+    both, either = (found & masks).sum(axis=(1, 2)), (found | masks).sum(axis=(1, 2))
+    return float(np.divide(both, either, out=np.zeros(len(masks)), where=either > 0).mean())
+
+
 def random_maps(masks: Masks, seed: int = 0) -> FloatArray:
     """Noise: what a map that knows nothing scores."""
     return np.random.default_rng(seed).random(masks.shape, dtype=np.float32)

@@ -62,6 +62,11 @@ class AutogradOracle(GraphOracle):
             values = self._twin_with(names).run(feed, list(names))
         return [np.asarray(as_numpy(values[name]), np.float32, order="C") for name in names]
 
+    def run_from(self, start: str, values: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
+        with self._own_threads(), self._torch.no_grad():
+            found = self._values_from(start, self.leaf(values), names, None)
+        return [np.asarray(as_numpy(found[name]), np.float32, order="C") for name in names]
+
     def trial(self) -> Callable[[int], None]:
         name = self.model.logits_name
 
@@ -183,10 +188,7 @@ class AutogradOracle(GraphOracle):
         try:
             return self._twin_with({layer, *names}).run({layer: leaf}, list(names), rule=rule)
         except UsageError:
-            raise UsageError(
-                f"The score reads the image on a path that avoids layer {layer!r}: the layer's values alone do not "
-                f"decide it. Choose a layer that every path passes, such as {self.deepest_maps!r}."
-            ) from None
+            raise self.past(layer) from None
 
     def values(
         self, images: torch.Tensor, names: tuple[str, ...], rule: Rule | None = None

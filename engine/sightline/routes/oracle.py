@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sightline.abilities import Bound, Kernels
+from sightline.errors import UsageError
 from sightline.graph.kernels import read_kernels
 from sightline.graph.ports import Activation
 from sightline.image import read_image
@@ -49,6 +50,14 @@ class GraphOracle(ABC):
     @abstractmethod
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
         """Values by the graph's names for one batch (b, C, H, W) of a size that the graph accepts."""
+
+    @abstractmethod
+    def run_from(self, start: str, values: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
+        """As ``run``, from the values of an inner value (b, ...) instead of the image.
+
+        Raises:
+            UsageError: one of the names needs the image too; see ``past``.
+        """
 
     @abstractmethod
     def trial(self) -> Callable[[int], None]:
@@ -105,6 +114,29 @@ class GraphOracle(ABC):
         values = {layer: self.model.layers.resolve(layer) for layer in layers}
         found = self.read(images, tuple(dict.fromkeys(values.values())))
         return {layer: found[value] for layer, value in values.items()}
+
+    def scores_from(self, layer: str, values: FloatArray, target: Target) -> FloatArray:
+        """(N,) values of a bound target, from a layer's values."""
+        start, names = self.model.layers.resolve(layer), self.names_of(target)
+        if len(values) == 0:
+            return np.zeros(0, np.float32)
+        batch = self.batch_size(len(values))
+        parts: list[FloatArray] = []
+        for first in range(0, len(values), batch):
+            filled, count = filled_batch(values[first : first + batch], self.model.input.batch)
+            found = dict(zip(names, self.run_from(start, filled, names), strict=True))
+            outputs = Values(
+                {name: value[:count] for name, value in found.items()}, self.model.logits_name, self.model.activation
+            )
+            parts.append(np.asarray(target.take(range(first, first + count)).value(outputs), np.float32))
+        return np.concatenate(parts)
+
+    def past(self, layer: str) -> UsageError:
+        """Why a score cannot be had from a layer's values alone."""
+        return UsageError(
+            f"The score reads the image on a path that avoids layer {layer!r}: the layer's values alone do not "
+            f"decide it. Choose a layer that every path passes, such as {self.deepest_maps!r}."
+        )
 
     def kernels(self, layer: str | None) -> Kernels:
         """Kernels of a convolution, the first when None."""

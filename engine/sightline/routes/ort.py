@@ -15,6 +15,7 @@ from sightline.abilities import SweepChunk, Taps, Weights, WindowSweep
 from sightline.errors import BadModel, MissingProvider
 from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.serialise import serialise
+from sightline.graph.start_at import StartAt
 from sightline.routes.base import Forecast, Request, Route, Settings
 from sightline.routes.dense_sweep import dense_sweep
 from sightline.routes.oracle import GraphOracle
@@ -37,6 +38,7 @@ class OrtOracle(GraphOracle):
     def __init__(self, model: Model, settings: Settings):
         super().__init__(model, settings)
         self._sessions: dict[tuple[str, ...], Any] = {}
+        self._tails: dict[tuple[str, tuple[str, ...]], tuple[Run, np.dtype[Any]]] = {}
         self._sweeps = WindowSweeps(self)
 
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
@@ -48,6 +50,17 @@ class OrtOracle(GraphOracle):
         except Exception as reason:
             raise _translated(reason, f"ONNX Runtime cannot run {self.model.path.name}") from reason
         return [np.asarray(value, dtype=np.float32) for value in values]
+
+    def run_from(self, start: str, values: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
+        if (start, names) not in self._tails:
+            graph = StartAt(start)(ExposeTaps(names, only=True)(self.model.graph))
+            if [str(value.name) for value in graph.graph.inputs] != [start]:
+                raise self.past(start)
+            dtype = graph.graph.inputs[0].dtype
+            self._tails[start, names] = self.runner(graph, names), (dtype or ir.DataType.FLOAT).numpy()
+        run, kind = self._tails[start, names]
+        found = run({start: values.astype(kind, copy=False)})
+        return [np.asarray(found[name], np.float32) for name in names]
 
     def trial(self) -> Callable[[int], None]:
         names = (self.model.logits_name,)
@@ -87,6 +100,7 @@ class OrtOracle(GraphOracle):
 
     def close(self) -> None:
         self._sessions.clear()
+        self._tails.clear()
         self._sweeps.close()
 
 

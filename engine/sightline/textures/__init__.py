@@ -1,0 +1,1 @@
+"""Textures from a sample: one file per method."""

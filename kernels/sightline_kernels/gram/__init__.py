@@ -1,0 +1,1 @@
+"""Gram matrices of maps: which channels are active together, wherever that is."""
