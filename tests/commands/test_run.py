@@ -115,7 +115,7 @@ def test_overlays_and_report(shell: Shell, net: Path, noise_folder: Path, tmp_pa
 def test_method_names_may_be_spelt_as_flags_are(shell: Shell, net: Path, noise_folder: Path, tmp_path: Path) -> None:
     said = shell("run", "guided-backprop", net, noise_folder, "-o", tmp_path / "out", *PLAIN, "--json")
     assert said.code == 0
-    assert said.json["method"] == {"name": "guided_backprop", "reduce": "max_abs"}
+    assert said.json["method"] == {"name": "guided_backprop", "reduce": "max_abs", "at": None}
 
 
 def test_limit_and_half_precision(shell: Shell, net: Path, noise_folder: Path, tmp_path: Path) -> None:
