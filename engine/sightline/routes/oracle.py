@@ -135,7 +135,7 @@ class GraphOracle(ABC):
         """Why a score cannot be had from a layer's values alone."""
         return UsageError(
             f"The score reads the image on a path that avoids layer {layer!r}: the layer's values alone do not "
-            f"decide it. Choose a layer that every path passes, such as {self.deepest_maps!r}."
+            "decide it. Choose a layer that every path passes: sightline inspect lists the layers in their order."
         )
 
     def kernels(self, layer: str | None) -> Kernels:

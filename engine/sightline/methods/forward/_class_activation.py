@@ -49,17 +49,18 @@ def weighted(maps: FloatArray, weights: FloatArray, *, relu: bool, size: tuple[i
     return stretched(np.maximum(total, 0) if relu else total, size)
 
 
-def stretched(maps: NDArray[np.floating], size: tuple[int, int]) -> FloatArray:
+def stretched(maps: NDArray[np.floating], size: tuple[int, int], *, align_corners: bool = False) -> FloatArray:
     """(..., H, W) of maps (..., h, w), bilinear.
 
     Positions are the centres of equal parts of the image, and beyond the outermost centres a map goes on as it ends
-    (OpenCV's INTER_LINEAR, torch's ``align_corners=False``).
+    (OpenCV's INTER_LINEAR, torch's ``align_corners=False``); or the outermost ones are the image's corners.
     """
-    rows, columns = (_weights(source, side) for source, side in zip(maps.shape[-2:], size, strict=True))
-    return np.asarray(rows @ maps.astype(np.float64) @ columns.T, np.float32)
+    sides = zip(maps.shape[-2:], size, strict=True)
+    rows, columns = (_weights(source, side, align_corners).astype(maps.dtype) for source, side in sides)
+    return np.asarray(rows @ maps @ columns.T, np.float32)
 
 
-def _weights(source: int, side: int) -> NDArray[np.float64]:
+def _weights(source: int, side: int, align_corners: bool) -> NDArray[np.float64]:
     """(side, source) share of every position in every pixel."""
-    places = np.clip((np.arange(side) + 0.5) * source / side - 0.5, 0, source - 1)
-    return np.maximum(1 - np.abs(places[:, None] - np.arange(source)), 0)
+    places = np.linspace(0, source - 1, side) if align_corners else (np.arange(side) + 0.5) * source / side - 0.5
+    return np.maximum(1 - np.abs(np.clip(places, 0, source - 1)[:, None] - np.arange(source)), 0)

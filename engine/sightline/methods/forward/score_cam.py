@@ -34,6 +34,7 @@ class ScoreCam:
 
     layer: str | None = None  # any name that sightline inspect lists; the last one with maps when not given
     channels: int | None = None  # only so many, those that vary most; all when not given
+    align_corners: bool = False  # stretch masks so that outermost positions are corners, as pytorch-grad-cam does
     relu: bool = True  # drop what is below 0
 
     def run(self, oracle: Taps, images: Batch, target: Target) -> LayerHeatmaps:
@@ -61,11 +62,13 @@ class ScoreCam:
         scores = np.full(len(maps), -np.inf)
         scores[order] = empty
         varied = np.sort(order[spread[order] > 0])
-        batch = copies_per_run(image)
+        batch, size = copies_per_run(image), (image.shape[1], image.shape[2])
+        seen = np.empty((min(batch, len(varied)), *image.shape), np.float32)
         for start in range(0, len(varied), batch):
             chosen = varied[start : start + batch]
-            masks = stretched(maps[chosen], (image.shape[1], image.shape[2]))  # (n, H, W)
+            masks = stretched(maps[chosen], size, align_corners=self.align_corners)  # (n, H, W)
             low, high = (end(masks, axis=(1, 2), keepdims=True) for end in (np.min, np.max))
-            masks = np.divide(masks - low, high - low, out=np.zeros_like(masks), where=high > low)
-            scores[chosen] = oracle.scores(masks[:, None] * image, target.take([0] * len(chosen)))
+            masks = (masks - low) / np.where(high > low, high - low, 1)
+            views = np.multiply(masks[:, None], image, out=seen[: len(chosen)])
+            scores[chosen] = oracle.scores(views, target.take([0] * len(chosen)))
         return scores
