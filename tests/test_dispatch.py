@@ -80,7 +80,7 @@ def test_provenance_is_enough_to_make_it_again(model: Model) -> None:
     result = plan.run(images, logit(1) - logit(2))
     stamp = result.provenance
     assert stamp is not None
-    assert (stamp.method, stamp.target) == ("Saliency(reduce='sum')", "logit(1) - logit(2)")
+    assert (stamp.method, stamp.target) == ("Saliency(reduce='sum', at=None)", "logit(1) - logit(2)")
     assert stamp.model == f"convolutional.onnx ({model.sha256[:12]})"
     assert stamp.plan == str(plan)
     assert stamp.seconds > 0

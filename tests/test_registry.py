@@ -53,12 +53,12 @@ def test_found_by_name_and_by_class() -> None:
 
 
 def test_fields_their_values_and_their_notes() -> None:
-    assert registry.parameters(Saliency(reduce="sum")) == {"reduce": "sum"}
+    assert registry.parameters(Saliency(reduce="sum")) == {"reduce": "sum", "at": None}
     occlusion = registry.parameters(Occlusion(window=5, stride=2))
     assert (occlusion["window"], occlusion["stride"], occlusion["fill"]) == (5, 2, 0.0)
     notes = registry.field_notes(Occlusion)
     assert notes["stride"] == "pixels between neighbouring windows"
-    assert registry.field_notes(Saliency)["reduce"].startswith("over the channels")  # of the base class
+    assert registry.field_notes(Saliency)["reduce"].startswith("over channels")  # of the base class
 
 
 def test_what_declares_nothing_is_no_method() -> None:

@@ -52,7 +52,7 @@ def test_models_that_cannot_be_used(shell: Shell, tmp_path: Path, noise_folder: 
     ("line", "pattern"),
     [
         ("pln", r'Unknown command "pln"\. Did you mean "plan"\?'),
-        ("run", r"Name a method first: sightline run METHOD MODEL …, METHOD one of activation_map,"),
+        ("run", r"Name a method first: sightline run METHOD MODEL …, METHOD one of ablation_cam, activation_map,"),
         ("run oclusion NET PHOTOS -o OUT", r"No method is named 'oclusion'\. Did you mean 'occlusion'"),
         ("plan saliencey NET --json", r"No method is named 'saliencey'\. Did you mean 'saliency'"),
         ("run occlusion NET PHOTOS", r"parameter --out requires an argument"),

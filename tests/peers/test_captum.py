@@ -1,9 +1,9 @@
 """Agreement with Captum on a real network and real photographs.
 
 Captum hooks modules, so its copy of the network gets a ReLU of its own wherever one is used, none of them in place.
-Its copy computes channels last, as the twin does on the CPU: in another arrangement sums are rounded in another order,
-a ReLU whose input is 0 up to rounding chooses the other side, and either is as far from double precision (up to
-1 % of the largest gradient) as the two are from each other.
+Its copy computes channels last, as the twin does on the CPU: in another arrangement sums are rounded in another
+order, a ReLU whose input is 0 up to rounding chooses the other side, and either is as far from double precision (up
+to 1 % of the largest gradient) as the two are from each other.
 """
 
 from __future__ import annotations
