@@ -36,7 +36,12 @@ FINER: dict[str, dict[str, Any]] = {  # the images have 96 pixels, not 224, and 
     "inversion": {"steps": 80},
     "deep_dream": {"octaves": 2},
 }
-SHOWN = {"inversion": 1, "deep_dream": 4, "square_attack": 8, "black_box_curve": 12}  # images that methods of many steps get
+SHOWN = {
+    "inversion": 1,
+    "deep_dream": 4,
+    "square_attack": 8,
+    "black_box_curve": 12,
+}  # images that methods of many steps get
 
 
 def demo(
