@@ -20,6 +20,7 @@ FEWEST = 6  # maps that make a cluster
 MOST = 4  # clusters of a class
 SAME_PLACE = 0.75  # share of a cluster's maps whose strongest cell is one and the same, or beside it
 ELSEWHERE = 0.34  # most of the other classes' maps that may point there, too
+NEIGHBOUR = 5  # whose distance is the scale on which a map has others near
 MASS = 0.25  # least share of the positive mass in that cell and those beside it
 
 
@@ -101,10 +102,12 @@ def _spectral(rows: FloatArray) -> IntArray:
     from sklearn.cluster import KMeans
 
     squares = np.square(rows[:, None] - rows[None]).sum(axis=2)
-    width = float(np.median(squares[~np.eye(len(rows), dtype=bool)]))
-    if width <= 0:
-        return np.zeros(len(rows), np.int64)
-    alike = np.exp(-squares / width)
+    near = np.sqrt(
+        np.sort(squares, axis=1)[:, min(NEIGHBOUR, len(rows) - 1)]
+    )  # the width of each (Zelnik-Manor, 2004)
+    if not near.all():
+        near = np.maximum(near, max(float(near.max()), 1e-12) / 100)
+    alike = np.exp(-squares / (near[:, None] * near))
     roots = 1 / np.sqrt(alike.sum(axis=1))
     values, vectors = np.linalg.eigh(np.eye(len(rows)) - roots[:, None] * alike * roots)
     most = min(MOST, len(rows) // FEWEST)
@@ -114,4 +117,4 @@ def _spectral(rows: FloatArray) -> IntArray:
     if count == 1:
         return np.zeros(len(rows), np.int64)
     points = vectors[:, :count] / np.maximum(np.linalg.norm(vectors[:, :count], axis=1, keepdims=True), 1e-30)
-    return KMeans(count, n_init=10, random_state=0).fit_predict(points).astype(np.int64)
+    return KMeans(count, n_init="auto", random_state=0).fit_predict(points).astype(np.int64)

@@ -45,4 +45,7 @@ class RandomiseWeights(GraphPass):
             value = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
             value.const_value = tensor
             graph.register_initializer(value)
+            held = node.inputs[1]
             node.replace_input_with(1, value)  # 2
+            if held is not None and held.name in graph.initializers and not held.uses():
+                del graph.initializers[str(held.name)]

@@ -24,8 +24,8 @@ class Faithfulness:
     figures: Mapping[str, str] = {
         "deletion": "area below the probability as the most important pixels are hidden; smaller is better",
         "insertion": "area below the probability as they are shown first; larger is better",
-        "deletion_change": "the candidate's less the reference's",
-        "insertion_change": "likewise",
+        "deletion_change": "the candidate's deletion area less the reference's",
+        "insertion_change": "the candidate's insertion area less the reference's",
         "insertion_lead": "the candidate's insertion less that of a random order",
     }
 

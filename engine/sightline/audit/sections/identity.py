@@ -33,6 +33,7 @@ class Identity:
     name = "identity"
     place = 10
     figures: Mapping[str, str] = {
+        "preprocessing_changes": "fields of the preprocessing that differ from the reference's",
         "size_ratio": "bytes of the candidate's file over the reference's",
         "parameters_ratio": "its parameters over the reference's",
         "weights_apart": "largest relative difference of a weight tensor from the reference's of the same place",
@@ -44,6 +45,7 @@ class Identity:
         reference, candidate = context.reference.model, context.candidate.model
         found = list[Finding]()
         found += _preprocessing(reference, candidate)
+        changes = float(len(found))
         kinds = [Counter(node.op_type for node in model.graph.graph) for model in (reference, candidate)]
         new = sorted(name for name in BENDS if kinds[1][name] and not kinds[0][name])
         had = ", ".join(BENDS[name] for name in BENDS if kinds[0][name]) or "none"
@@ -59,6 +61,7 @@ class Identity:
             found.append(Finding("warning", f"Nodes that are not ONNX's own, which not every runtime has: {named}."))
         sizes = [_size(model) for model in (reference, candidate)]
         figures: dict[str, float | None] = {
+            "preprocessing_changes": changes,
             "size_ratio": sizes[1] / max(sizes[0], 1),
             "parameters_ratio": candidate.layers.parameters / max(reference.layers.parameters, 1),
             "weights_apart": worst,

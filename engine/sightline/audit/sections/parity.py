@@ -31,22 +31,23 @@ class Parity:
     figures: Mapping[str, str] = {
         "relative_error": "length of the difference of all scores over the length of the reference's",
         "error_median": "absolute difference of a score, median over photographs and classes",
-        "error_p99": "likewise, 99th percentile",
-        "error_max": "likewise, largest",
+        "error_p99": "absolute difference of a score, 99th percentile over photographs and classes",
+        "error_max": "absolute difference of a score, the largest",
         "cosine": "between the score vectors of a photograph, mean",
-        "cosine_min": "likewise, smallest",
+        "cosine_min": "between the score vectors of a photograph, smallest",
         "sqnr_db": "signal to noise of the scores in decibels, larger is better",
         "not_finite": "scores that are NaN or infinite",
         "top1_agreement": "share of photographs with the same highest class",
-        "flip_rate": "share with another one",
+        "flip_rate": "share of photographs with another highest class",
         "flip_margin": "where they differ, the reference's lead of its class over the candidate's, in probability",
         "accuracy": "share of photographs whose highest class is their label",
         "accuracy_drop": "reference's accuracy less the candidate's",
         "calibration_error": "expected calibration error over 10 bins",
-        "calibration_change": "the candidate's less the reference's",
+        "calibration_change": "the candidate's calibration error less the reference's",
         "confidence_change": "mean probability of the highest class, the candidate's less the reference's",
         "batch_dependence": "largest relative difference of a photograph's scores between a batch and alone",
-        "run_to_run": "likewise between two runs",
+        "run_to_run": "largest relative difference of a photograph's scores between two runs",
+        "preprocessing_mismatch": "1 where another preprocessing brings the candidate's scores to the reference's",
         "layers_compared": "layers that both have, by name or by structure",
         "divergent_depth": "place of the first layer more than 10 % apart, 0 first to 1 last; 1 where none is",
     }
@@ -58,6 +59,7 @@ class Parity:
         figures |= _predictions(context) | _stability(theirs)
         layers = divergence(ours, theirs, PROBED)
         first = layers.first(BEGINS)
+        figures["preprocessing_mismatch"] = 0.0
         figures["layers_compared"] = float(len(layers.names))
         figures["divergent_depth"] = 1.0 if first is None else first / max(len(layers.names) - 1, 1)
         error = figures["relative_error"]
@@ -66,7 +68,9 @@ class Parity:
         if error is None or error > FAITHFUL:
             found += _where(layers, first)
         if error is None or error > SUSPECT:
-            found += list(_explained(context))
+            explained = list(_explained(context))
+            figures["preprocessing_mismatch"] = float(len(explained))
+            found += explained
         if not layers.names:
             found.append(Finding("warning", "They share no layers, by name or structure: none was compared."))
         details = {

@@ -24,10 +24,10 @@ class Performance:
     place = 80
     figures: Mapping[str, str] = {
         "latency_p50_ms": "milliseconds of one photograph, median",
-        "latency_p99_ms": "likewise, 99th percentile",
+        "latency_p99_ms": "milliseconds of one photograph, 99th percentile",
         "latency_ratio": "the candidate's median over the reference's",
         "throughput": "photographs per second, 16 at a time",
-        "throughput_ratio": "the candidate's over the reference's",
+        "throughput_ratio": "the candidate's photographs per second over the reference's",
     }
 
     def run(self, context: Context) -> Outcome:

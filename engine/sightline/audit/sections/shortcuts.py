@@ -29,7 +29,7 @@ class Shortcuts:
     place = 60
     figures: Mapping[str, str] = {
         "border_mass": "share of the positive attribution within a tenth of the side from the border",
-        "border_mass_change": "the candidate's less the reference's",
+        "border_mass_change": "the candidate's border mass less the reference's",
         "corner_mass": "share of it in the four corners of that frame",
         "suspicious_clusters": "clusters of a class's maps that all point to one place at the border",
         "clustered_classes": "classes with photographs enough to be clustered",
