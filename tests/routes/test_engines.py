@@ -31,7 +31,9 @@ def graph_of(shape: tuple[Any, ...], dtype: type = np.float32) -> ir.Model:
     weights = {"w": np.ones((2, 3, 1, 1), dtype)}
     nodes, outputs = [node("Conv", "x w", "y")], {"y": ("b", 2, "r", "c")}
     graph = ir.from_proto(make_model(nodes, weights, shape=shape, outputs=outputs, input_name="x"))
-    graph.graph.initializers["w"].const_value = ir.tensor(weights["w"])  # problems are float32
+    held = graph.graph.initializers["w"]  # problems are float32
+    held.const_value = ir.tensor(weights["w"])
+    held.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
     return graph
 
 
