@@ -60,9 +60,10 @@ def divergence(reference: Artefact, candidate: Artefact, photographs: int) -> Di
         return Divergence((), (), by)
     ours, theirs = [one.name for one, _ in pairs], [other.name for _, other in pairs]
     noise, signal = np.zeros(len(pairs)), np.zeros(len(pairs))
-    for row in range(min(photographs, len(reference.photos))):
-        one = reference.oracle.taps(reference.batch.tensor[row : row + 1], ours)
-        other = candidate.oracle.taps(candidate.batch.tensor[row : row + 1], theirs)
+    for row in range(min(photographs, len(reference.inputs))):
+        only = np.array([row])
+        one = reference.oracle.taps(reference.some(only).tensor, ours)
+        other = candidate.oracle.taps(candidate.some(only).tensor, theirs)
         for place, (mine, its) in enumerate(zip(ours, theirs, strict=True)):
             wide = one[mine].astype(np.float64)
             noise[place] += float(np.square(wide - other[its]).sum())

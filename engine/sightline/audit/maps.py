@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +68,14 @@ def centres(maps: FloatArray) -> FloatArray:
 
 def maps_of(artefact: Artefact, method: Method, rows: IntArray, classes: IntArray, threads: int | None) -> FloatArray:
     """(B, H, W) of some photographs, for a class of each."""
-    batch = artefact.batch
-    some = Batch(batch.tensor[rows], tuple(batch.photos[row] for row in rows))
-    target = logit(tuple(int(one) for one in classes))
-    found = artefact.model.plan(method, threads=threads).run(some, target)
+    return explained(artefact, method, artefact.some(rows), [int(one) for one in classes], threads)
+
+
+def explained(
+    artefact: Artefact, method: Method, batch: Batch, classes: Sequence[int], threads: int | None
+) -> FloatArray:
+    """(B, H, W) of images in the artefact's input space, for a class of each."""
+    found = artefact.model.plan(method, threads=threads).run(batch, logit(tuple(classes)))
     assert isinstance(found, Heatmaps)
     return found.values
 
@@ -90,4 +94,4 @@ def randomised(artefact: Artefact, share: float) -> Artefact:
     loaded = LoadedGraph(graph, model.sha256, (model.path,), model.metadata)
     made = Model(loaded, preprocess=model.preprocess, size=model.input_size if model.input.size is None else None,
                  output=model.output)  # fmt: skip
-    return Artefact(made, artefact.options, artefact.pictures, artefact.photos)
+    return Artefact(made, artefact.options, artefact.inputs)
