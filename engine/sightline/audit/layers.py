@@ -38,11 +38,12 @@ def matched(reference: Model, candidate: Model) -> tuple[list[tuple[Layer, Layer
     By the names that people know them by, where those agree in shape; else by structure: the layers with weights, if
     there are as many of the same shapes in the same order.
     """
-    known = {candidate.layers.title(layer.name): layer for layer in candidate.layers}
-    known |= {layer.name: layer for layer in candidate.layers}
+    names = {layer.name for layer in reference.layers}
+    named = {layer.name: layer for layer in candidate.layers}
+    titled = {candidate.layers.title(name): layer for name, layer in named.items() if name not in names}
     pairs = list[tuple[Layer, Layer]]()
     for layer in reference.layers:
-        other = known.get(layer.name) or known.get(reference.layers.title(layer.name))
+        other = named.get(layer.name) or titled.get(reference.layers.title(layer.name))
         if other is not None and layer.shape and other.shape == layer.shape:
             pairs.append((layer, other))
     if len(pairs) >= FEWEST:

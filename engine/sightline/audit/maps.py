@@ -19,6 +19,9 @@ from sightline.target import logit
 from sightline.types import Batch, FloatArray, Heatmaps, IntArray
 
 
+MEMORY = 512 << 20  # bytes of activations at once: four networks are open side by side
+
+
 @dataclass(frozen=True)
 class Likeness:
     """Of B pairs of maps of the same images.
@@ -75,7 +78,7 @@ def explained(
     artefact: Artefact, method: Method, batch: Batch, classes: Sequence[int], threads: int | None
 ) -> FloatArray:
     """(B, H, W) of images in the artefact's input space, for a class of each."""
-    found = artefact.model.plan(method, threads=threads).run(batch, logit(tuple(classes)))
+    found = artefact.model.plan(method, threads=threads, memory=MEMORY).run(batch, logit(tuple(classes)))
     assert isinstance(found, Heatmaps)
     return found.values
 

@@ -100,6 +100,8 @@ def work(task: Task) -> None:
             _say(folder, section.name)
             start = time.monotonic()
             outcome = replace(section.run(context), seconds=time.monotonic() - start)
+            for model in (reference, candidate):
+                model.close()  # what a section opened takes no memory from the next
             write_atomically(result_path(folder, section.name), [json.dumps(outcome.to_json()).encode()])
     _say(folder, "")
 

@@ -190,23 +190,27 @@ class SectionLines:
     """A line on stderr when a section begins, and now and then while it runs."""
 
     def __init__(self, name: str):
-        self._name, self._section, self._start, self._told = name, "", time.monotonic(), 0.0
-        self._first: int | None = None
+        self._name, self._section, self._told = name, "", 0.0
+        self._start = self._began = time.monotonic()
+        self._worked = 0.0  # share of an audit that was done since the start
 
     def __call__(self, section: str, done: int, total: int) -> None:
         now = time.monotonic()
-        self._first = done if self._first is None else self._first
         if not section or (section == self._section and now - self._told < QUIET):
             return
-        self._section, self._told = section, now
-        print(f"{self._name}: {section}, {done} of {total} sections done{self._left(done, now)}", file=sys.stderr)
+        if section != self._section:
+            self._worked += sum(one.share for one in sections() if one.name == self._section)
+            self._section, self._began = section, now
+        self._told = now
+        print(f"{self._name}: {section}, {done} of {total} sections done{self._left(now)}", file=sys.stderr)
 
-    def _left(self, done: int, now: float) -> str:
-        shares = [one.share for one in sections()]
-        behind = sum(shares[self._first or 0 : done])
-        if behind < 0.05:  # too little to tell the rest by
+    def _left(self, now: float) -> str:
+        names = section_names()
+        ahead = sum(one.share for one in sections() if self._section in names[: names.index(one.name) + 1])
+        if self._section not in names or self._worked < 0.02:  # too little to tell the rest by
             return ""
-        return f", about {(now - self._start) * sum(shares[done:]) / behind:.0f} s left"
+        rest = ahead * (self._began - self._start) / self._worked - (now - self._began)
+        return f", about {max(rest, 0):.0f} s left"
 
 
 def _explain(figure: str, rules: Sequence[Rule]) -> int:

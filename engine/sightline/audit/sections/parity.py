@@ -28,7 +28,7 @@ class Parity:
 
     name = "parity"
     place = 20
-    share = 0.10
+    share = 0.05
     figures: Mapping[str, str] = {
         "relative_error": "length of the difference of all scores over the length of the reference's",
         "error_median": "absolute difference of a score, median over photographs and classes",

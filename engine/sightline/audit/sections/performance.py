@@ -23,7 +23,7 @@ class Performance:
 
     name = "performance"
     place = 80
-    share = 0.02
+    share = 0.01
     figures: Mapping[str, str] = {
         "latency_p50_ms": "milliseconds of one photograph, median",
         "latency_p99_ms": "milliseconds of one photograph, 99th percentile",

@@ -30,7 +30,7 @@ class Shortcuts:
 
     name = "shortcuts"
     place = 60
-    share = 0.26
+    share = 0.12
     figures: Mapping[str, str] = {
         "border_mass": "share of the positive attribution within a tenth of the side from the border",
         "border_mass_change": "the candidate's border mass less the reference's",
