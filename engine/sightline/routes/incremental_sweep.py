@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.graph.incremental_occlusion.rewrite import FILLERS, Picture, Remainder, Source, Sweep
+from sightline.target import Outputs, Target
 from sightline.types import FloatArray, IntArray
 from sightline_kernels.window_index.cpu import window_index
 
@@ -42,11 +43,20 @@ class IncrementalSweep:
         image: name of the base graph's input.
         run_base: the base graph, opened; None where the sweep needs no base.
         run_sweep: the sweep graph, opened.
+        values: what targets read of its outputs.
     """
 
-    def __init__(self, sweep: Sweep, windows: IntArray, image: str, run_base: Run | None, run_sweep: Run):
+    def __init__(
+        self,
+        sweep: Sweep,
+        windows: IntArray,
+        image: str,
+        run_base: Run | None,
+        run_sweep: Run,
+        values: Callable[[Mapping[str, FloatArray]], Outputs],
+    ):
         self._sweep, self._windows, self._image = sweep, windows, image
-        self._run_base, self._run_sweep = run_base, run_sweep
+        self._run_base, self._run_sweep, self._values = run_base, run_sweep, values
 
     def base(self, image: FloatArray, fill: FloatArray) -> Base:
         """Run one image (C, H, W) as it is."""
@@ -66,9 +76,10 @@ class IncrementalSweep:
             feed[one.input] = _outside(base.integrals[one.value], one, rows)
         return feed
 
-    def run(self, base: Base, rows: IntArray) -> Mapping[str, FloatArray]:
-        """Outputs of the sweep graph for some of the windows."""
-        return self._run_sweep(self.feed(base, rows))
+    def scores(self, base: Base, rows: IntArray, target: Target) -> FloatArray:
+        """(m,) of some of the windows; ``target`` is bound to them."""
+        outputs = self._run_sweep(self.feed(base, rows))
+        return np.asarray(target.value(self._values(outputs)), np.float32)
 
 
 def _assembled(base: Base, picture: Picture, windows: IntArray, rows: IntArray) -> FloatArray:

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,13 +18,18 @@ from numpy.typing import NDArray
 from sightline.abilities import SweepChunk, Taps, Weights, WindowSweep
 from sightline.errors import BadModel, MissingProvider, SightlineError
 from sightline.graph.expose_taps import ExposeTaps
+from sightline.graph.hide_windows import HideWindows
+from sightline.graph.put_out_score import SCORE, PutOutScore, formula
 from sightline.graph.serialise import Serialised, serialise
+from sightline.graph.splice import OPSET
 from sightline.graph.start_at import StartAt
 from sightline.routes.base import Device, Forecast, Request, Route, Settings
+from sightline.routes.bound import BoundSession
 from sightline.routes.dense_sweep import dense_sweep
+from sightline.routes.device_sweep import DeviceDenseSweep
 from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles
-from sightline.routes.oracle import GraphOracle
-from sightline.routes.window_sweep import WindowSweeps, forecast
+from sightline.routes.oracle import GraphOracle, Values
+from sightline.routes.window_sweep import WindowSweeps, forecast, obstacles
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
 
@@ -44,6 +50,7 @@ class OrtOracle(GraphOracle):
         self._sessions: dict[tuple[str, ...], Any] = {}
         self._tails: dict[tuple[str, tuple[str, ...]], tuple[Run, np.dtype[Any]]] = {}
         self._sweeps = WindowSweeps(self)
+        self._dense_sweep: tuple[str, DeviceDenseSweep] | None = None
 
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
         if names not in self._sessions:
@@ -85,10 +92,63 @@ class OrtOracle(GraphOracle):
         passes = sum(len(one) for one in chosen)
         if passes == 0:
             return iter(())
-        opened = self._sweeps.opened(windows, self.names_of(target), tolerance, passes)
+        opened = self._sweeps.opened(windows, target, tolerance, passes)
         if opened is not None:
             return self._sweeps.run(opened, images, fill, target, chosen)
+        if self.bound_to is not None and not obstacles(self.model):
+            return self._dense(target)(images, windows, fill, target, self.batch_size(passes), chosen)
         return dense_sweep(self.scores, images, windows, fill, target, self.batch_size(passes), chosen)
+
+    @cached_property
+    def bound_to(self) -> str | None:
+        """The device where inputs and outputs of a sweep stay; None where every run takes and gives arrays."""
+        opset = self.model.graph.graph.opset_imports.get("", 0)
+        return "cuda" if self.settings.device == "cuda" and opset >= OPSET else None
+
+    def bound(self, graph: ir.Model, names: tuple[str, ...], *, captured: bool = False) -> BoundSession:
+        """A rewritten graph whose inputs and outputs stay on the device.
+
+        Args:
+            graph: to these outputs.
+            names: of all outputs, in the graph's order.
+            captured: what it launches for a shape that comes again may be replayed, where ONNX Runtime can.
+        """
+        import onnxruntime
+
+        assert self.bound_to is not None
+        title = self.model.path.name
+        captured = captured and self.bound_to == "cuda"
+        try:
+            session = open_graph(graph, self.settings, title, captured=captured)
+        except MissingProvider:  # some nodes run on the CPU, shapes say: there is no graph of all launches
+            if not captured:
+                raise
+            captured, session = False, open_graph(graph, self.settings, title)
+
+        def translated(reason: Exception) -> Exception:
+            return _translated(reason, f"ONNX Runtime cannot run {title}")
+
+        return BoundSession(session, onnxruntime, self.bound_to, names, translated, captured=captured)
+
+    def scoring(self, graph: ir.Model, target: Target) -> ir.Model:
+        """The graph with the target's score as its only output."""
+        model = self.model
+        ranks = {layer: len(model.layers.shapes[layer]) for layer in target.layers}
+        return PutOutScore(target, model.logits_name, model.activation, ranks)(graph)
+
+    def values(self, outputs: Mapping[str, FloatArray]) -> Values:
+        """What targets read of outputs by name."""
+        return Values(outputs, self.model.logits_name, self.model.activation)
+
+    def _dense(self, target: Target) -> DeviceDenseSweep:
+        """The sweep of whole passes for targets of this form; the last is kept."""
+        form = formula(target)
+        if self._dense_sweep is None or self._dense_sweep[0] != form:
+            taps = ExposeTaps(self.names_of(target), only=True)(self.model.graph)
+            hidden = HideWindows(self.model.input.channels, self.model.input_size)(taps)
+            run = self.bound(self.scoring(hidden, target), (SCORE,), captured=True)
+            self._dense_sweep = form, DeviceDenseSweep(run)
+        return self._dense_sweep[1]
 
     def runner(self, graph: ir.Model, names: tuple[str, ...]) -> Run:
         """A rewritten graph, opened like the model's own: inputs by name to these values."""
@@ -105,6 +165,7 @@ class OrtOracle(GraphOracle):
     def close(self) -> None:
         self._sessions.clear()
         self._tails.clear()
+        self._dense_sweep = None
         self._sweeps.close()
 
 
@@ -120,8 +181,8 @@ def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> An
     return open_graph(graph, settings, model.path.name)
 
 
-def open_graph(graph: ir.Model, settings: Settings, title: str) -> Any:
-    """A session over a graph.
+def open_graph(graph: ir.Model, settings: Settings, title: str, *, captured: bool = False) -> Any:
+    """A session over a graph, ``captured`` as CUDA graphs where its runs ask for it.
 
     Raises:
         MissingProvider: the device's provider is not in this build, or it failed to start.
@@ -146,7 +207,7 @@ def open_graph(graph: ir.Model, settings: Settings, title: str) -> Any:
         session: Any = onnxruntime.InferenceSession(
             serialised.graph,
             options,
-            providers=[(provider, provider_options(graph, serialised, settings))],
+            providers=[(provider, provider_options(graph, serialised, settings, captured=captured))],
             enable_fallback=0,  # a provider that fails is an error, never a silent CPU run
         )
         session.weights = weights  # it reads them where they lie, so they live as long as it does
@@ -190,14 +251,18 @@ def _translated(reason: Exception, what: str) -> Exception:
     return BadModel(f"{what}: {str(reason).strip().rstrip('.')}.") if spoken else reason
 
 
-def provider_options(graph: ir.Model, serialised: Serialised, settings: Settings) -> dict[str, str]:
+def provider_options(
+    graph: ir.Model, serialised: Serialised, settings: Settings, *, captured: bool = False
+) -> dict[str, str]:
     """What the provider of a device is told.
 
     Raises:
         UsageError: see ``profiles`` and ``cache_options``.
     """
     if settings.device == "cuda":
-        return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        return {
+            "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": str(int(captured))
+        }  # fmt: skip
     if settings.device == "tensorrt":
         ranges = profiles(graph, batch=settings.batch, size=settings.size)
         key = engine_key(serialised, precision_of(graph), chip(), ranges)

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sightline.abilities import SweepChunk
-from sightline.graph.incremental_occlusion import SweepPlan, compile_sweep, plan_sweep
+from sightline.graph.incremental_occlusion import Sweep, SweepPlan, compile_sweep, plan_sweep
+from sightline.graph.incremental_occlusion.on_device import IMAGE, on_device
+from sightline.graph.put_out_score import SCORE, formula
 from sightline.routes.base import Forecast, Settings
 from sightline.routes.batch import halving, measured_batch
-from sightline.routes.oracle import Values
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from sightline.model import Model
-    from sightline.routes.incremental_sweep import Base, IncrementalSweep
+    from sightline.routes.device_sweep import DeviceIncrementalSweep
+    from sightline.routes.incremental_sweep import IncrementalSweep
     from sightline.routes.ort import OrtOracle
 
 REWRITE = "incremental_occlusion"
 WORTH = 1.1  # predicted speed-up from which the rewrite is tried
-SURE = 1.6  # predicted speed-up from which it is not compared with the dense sweep by measuring
+SURE = 1.6  # predicted speed-up from which it is not compared with the dense sweep by measuring; predicted for a CPU
 TRIALS = 2  # measurements that must find it slower than the dense sweep, against its prediction
 BRIEF = 2.0  # seconds of predicted work below which nothing is measured
 LARGEST = 128  # windows per run
 SMALL = 16  # windows per run where that is not measured
+FULL, LARGEST_ON_DEVICE = 256, 2048  # the same two on a device, which more windows fill
 LIVE = 3  # times the widest node's numbers that a run holds at once
 
 
@@ -106,8 +109,16 @@ class OpenedSweep:
     """A compiled sweep with its sessions, and its batch once that is settled."""
 
     plan: SweepPlan
-    sweep: IncrementalSweep
+    sweep: IncrementalSweep | DeviceIncrementalSweep
     batch: int | None
+
+    def base(self, image: FloatArray, fill: FloatArray) -> Any:
+        """What is computed once of an image (C, H, W)."""
+        return self.sweep.base(image, fill)
+
+    def scores(self, base: Any, rows: IntArray, target: Target) -> FloatArray:
+        """(m,) of some windows of the image that the base is of."""
+        return self.sweep.scores(base, rows, target)
 
 
 class WindowSweeps:
@@ -119,15 +130,17 @@ class WindowSweeps:
 
     def __init__(self, oracle: OrtOracle):
         self._oracle = oracle
-        self._opened: tuple[tuple[bytes, tuple[str, ...], float], OpenedSweep | None] | None = None
+        self._opened: tuple[tuple[object, ...], OpenedSweep | None] | None = None
 
-    def opened(self, windows: IntArray, names: tuple[str, ...], tolerance: float, passes: int) -> OpenedSweep | None:
+    def opened(self, windows: IntArray, target: Target, tolerance: float, passes: int) -> OpenedSweep | None:
         """The incremental sweep, ready for so many passes; None where the dense one is to be taken."""
-        key = (windows.tobytes(), names, tolerance)
+        names = self._oracle.names_of(target)
+        wanted = names if self._oracle.bound_to is None else formula(target)
+        key = (windows.tobytes(), wanted, tolerance)
         if self._opened is None or self._opened[0] != key:
-            self._opened = (key, self._open(windows, names, tolerance))
+            self._opened = (key, self._open(windows, target, tolerance))
         found = self._opened[1]
-        if found is not None and found.batch is None and not self._settled(found, passes):
+        if found is not None and found.batch is None and not self._settled(found, target, passes):
             self._opened = (key, None)
             return None
         return found
@@ -142,60 +155,73 @@ class WindowSweeps:
     ) -> Iterator[SweepChunk]:
         """Scores of every image with each of its windows hidden in turn."""
         fills = np.broadcast_to(fill, images.shape)
-        model = self._oracle.model
         for image, hidden in enumerate(rows):
-            base = opened.sweep.base(images[image], fills[image])
+            base = opened.base(images[image], fills[image])
 
-            def run(chunk: slice, base: Base = base, hidden: IntArray = hidden) -> Mapping[str, FloatArray]:
-                return opened.sweep.run(base, hidden[chunk])
+            def run(chunk: slice, image: int = image, base: Any = base, hidden: IntArray = hidden) -> FloatArray:
+                return opened.scores(base, hidden[chunk], target.take([image] * (chunk.stop - chunk.start)))
 
-            for chunk, outputs in halving(run, len(hidden), opened.batch or SMALL):
-                values = Values(outputs, model.logits_name, model.activation)
-                scores = target.take([image] * (chunk.stop - chunk.start)).value(values)
-                yield SweepChunk(image, hidden[chunk], np.asarray(scores, dtype=np.float32))
+            for chunk, scores in halving(run, len(hidden), opened.batch or SMALL):
+                yield SweepChunk(image, hidden[chunk], scores)
 
     def close(self) -> None:
         """Release the sessions."""
         self._opened = None
 
-    def _open(self, windows: IntArray, names: tuple[str, ...], tolerance: float) -> OpenedSweep | None:
+    def _open(self, windows: IntArray, target: Target, tolerance: float) -> OpenedSweep | None:
         from sightline.routes.incremental_sweep import IncrementalSweep  # Numba takes its time to import
 
-        model, settings = self._oracle.model, self._oracle.settings
+        oracle, names = self._oracle, self._oracle.names_of(target)
+        model, settings = oracle.model, oracle.settings
         if settings.sweep == "dense" or obstacles(model):
             return None
         plan = sweep_plan(model, windows, names, tolerance)
         if _forecast(plan, settings).rewrite is None:
             return None
         compiled = compile_sweep(model.folded, model.layers.shapes, plan, names)
+        if oracle.bound_to is not None:
+            return OpenedSweep(plan, self._on_device(compiled, windows, target), settings.batch)
         based = tuple(f"{name}@base" for name in compiled.based)
-        run_base = self._oracle.runner(compiled.base, based) if based else None
-        run_sweep = self._oracle.runner(compiled.graph, names)
-        sweep = IncrementalSweep(compiled, windows, model.input.name, run_base, run_sweep)
+        run_base = oracle.runner(compiled.base, based) if based else None
+        run_sweep = oracle.runner(compiled.graph, names)
+        sweep = IncrementalSweep(compiled, windows, model.input.name, run_base, run_sweep, oracle.values)
         return OpenedSweep(plan, sweep, settings.batch)
 
-    def _settled(self, opened: OpenedSweep, rows: int) -> bool:
+    def _on_device(self, compiled: Sweep, windows: IntArray, target: Target) -> DeviceIncrementalSweep:
+        """The same sweep where only numbers of windows go in, and scores come out."""
+        from sightline.routes.device_sweep import DeviceIncrementalSweep
+
+        model, oracle = self._oracle.model, self._oracle
+        made = on_device(compiled, windows, model.layers.shapes, model.input.name)
+        run_base = None if made.base is None else oracle.bound(made.base, made.kept)
+        run_sweep = oracle.bound(oracle.scoring(made.graph, target), (SCORE,), captured=True)
+        return DeviceIncrementalSweep(
+            model.input.name, run_base, run_sweep, takes_image=any(v.name == IMAGE for v in made.graph.graph.inputs)
+        )
+
+    def _settled(self, opened: OpenedSweep, target: Target, rows: int) -> bool:
         """Settle the batch; False if the sweep was measured to be slower than the dense one."""
         plan, settings = opened.plan, self._oracle.settings
+        many, few = (LARGEST, SMALL) if self._oracle.bound_to is None else (LARGEST_ON_DEVICE, FULL)
         room = settings.memory // 4 - plan.kept
-        largest = max(1, min(LARGEST, plan.windows, room // max(1, LIVE * plan.live)))
+        largest = max(1, min(many, plan.windows, room // max(1, LIVE * plan.live)))
         if plan.cost.seconds * rows < BRIEF:
-            opened.batch = min(SMALL, largest)
+            opened.batch = min(few, largest)
             return True
 
         def trial() -> Callable[[int], object]:
             noise = self._oracle.noise(1)[0]
-            base = opened.sweep.base(noise, np.zeros_like(noise))
+            base = opened.base(noise, np.zeros_like(noise))
 
             def run(batch: int) -> object:
-                return opened.sweep.run(base, np.arange(batch))
+                return opened.scores(base, np.arange(batch), target.take([0] * batch))
 
             return run
 
         for _ in range(TRIALS):
             measured = measured_batch(trial, largest)
             opened.batch = measured.batch
-            sure = settings.sweep == "incremental" or plan.speed_up >= SURE
+            sure = settings.sweep == "incremental" or (plan.speed_up >= SURE and self._oracle.bound_to is None)
             if sure or measured.seconds < self._oracle.measured.seconds:
                 return True
         return False

@@ -1,0 +1,208 @@
+"""A compiled sweep whose pictures, index tables and remainders the graph makes itself, from the windows' numbers.
+
+Cases, with the numbers that the code carries:
+    1. Index tables are computed from where every window's cut begins, which is known when the graph is written.
+    2. A picture is gathered like any other cut: from rows of pixels of the image, of the fill and of what lies outside.
+    3. Remainders are differences of sums over rectangles, which the base puts out, in float64.
+    4. The base puts out rows of positions, as the sweep takes them: nothing is copied or converted between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from sightline.graph.incremental_occlusion.cut import Cut, Stretch
+from sightline.graph.incremental_occlusion.rewrite import FILLERS, Picture, Remainder, Source, Sweep, Table
+from sightline.graph.layers import Shapes
+from sightline.graph.splice import Splice
+from sightline.types import IntArray
+
+NUMBERS, PLACES, IMAGE, FILL = "sweep:numbers", "sweep:places", "sweep:image", "sweep:fill"
+
+
+@dataclass(frozen=True)
+class DeviceSweep:
+    """Two graphs of which only window numbers go in.
+
+    Attributes:
+        base: image (1, C, H, W) to ``kept``; None where the sweep needs no base.
+        graph: ``kept``, the image and the fill (1, C, H, W), which stay; the numbers of the windows of a run (m,) and
+            their places in it, 0 to m - 1.
+        kept: what the base puts out and the sweep takes, under the same names.
+    """
+
+    base: ir.Model | None
+    graph: ir.Model
+    kept: tuple[str, ...]
+
+
+def on_device(sweep: Sweep, windows: IntArray, shapes: Shapes, image: str) -> DeviceSweep:
+    """The same sweep, fed by numbers.
+
+    Args:
+        sweep: compiled for these windows; left as it is.
+        windows: (M, 4) top, left, height, width.
+        shapes: of every value at batch 1.
+        image: name of the base graph's input.
+    """
+    graph = sweep.graph.clone()
+    writer = _Writer(graph.graph, windows)
+    _, channels, height, width = shapes[image]
+    pixels = writer.pixels(channels, (height, width)) if sweep.pictures else None
+    for picture in sweep.pictures:
+        assert pixels is not None
+        writer.picture(picture, pixels, (height, width))  # 2
+    for source in sweep.sources:
+        for table in source.tables:
+            writer.table(table, source)  # 1
+    for one in sweep.remainders:
+        writer.remainder(one, shapes[one.value])  # 3
+    writer.splice.first()
+    bands = {source.value: source.band for source in sweep.sources}
+    sums = {one.value: f"{one.value}@sums" for one in sweep.remainders}
+    base = _base(sweep.base, bands, sums, shapes) if bands or sums else None  # 4
+    return DeviceSweep(base, graph, (*bands.values(), *sums.values()))
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """Of every position of a cut, (m, h, w) or what broadcasts to it.
+
+    Attributes:
+        of_map: its row in the map, true where it lies ``within``.
+        inner: its line and column in the window, true where it lies ``over`` one.
+    """
+
+    of_map: ir.Value
+    within: ir.Value
+    inner: tuple[ir.Value, ir.Value]
+    over: ir.Value
+
+    def index(self, splice: Splice, of_window: ir.Value, outside: ir.Value) -> ir.Value:
+        """(m, h, w) rows: of the window where there is one, of the map, of what is outside."""
+        return splice("Where", self.within, splice("Where", self.over, of_window, self.of_map), outside)
+
+
+class _Writer:
+    """Writes into one sweep graph, before its nodes."""
+
+    def __init__(self, graph: ir.Graph, windows: IntArray):
+        self.graph, self.splice, self._windows = graph, Splice(graph, "sweep"), windows
+        self._numbers = self.splice.input(NUMBERS, ir.DataType.INT64, ("M",))
+        places = self.splice.input(PLACES, ir.DataType.INT64, ("M",))
+        self._places = self.splice("Cast", places, to=int(ir.DataType.INT32))
+
+    def table(self, table: Table, source: Source) -> None:
+        """(m, h, w) int32 row of every position of a cut; see the kernel ``window_index``."""
+        splice, cut, (height, width) = self.splice, source.cut, source.size
+        sides = cut.rows.size, cut.columns.size
+        window = np.stack(
+            [cut.rows.start, cut.columns.start, *(np.full_like(cut.rows.start, side) for side in sides)], axis=1
+        )
+        spot = self._spot(table.cut, window, source.size)
+        first = splice.shaped(splice("Mul", self._places, self._whole(sides[0])), -1, 1, 1)
+        line = splice("Mul", splice("Add", first, spot.inner[0]), self._whole(sides[1]))
+        below = self._whole(height * width + len(FILLERS))
+        of_window = splice("Add", splice("Add", line, below), spot.inner[1])
+        self.replace(table.input, spot.index(splice, of_window, self._whole(height * width + FILLERS[table.filler])))
+
+    def picture(self, picture: Picture, pixels: ir.Value, size: tuple[int, int]) -> None:
+        """The image, the fill where the window lies, the filler outside."""
+        count = size[0] * size[1]
+        spot = self._spot(picture.cut, self._windows, size)
+        of_fill = self.splice("Add", spot.of_map, self._whole(count))
+        index = spot.index(self.splice, of_fill, self._whole(2 * count + FILLERS[picture.filler]))
+        rows = self.splice("Gather", pixels, index, axis=0)  # (m, h, w, C)
+        self.replace(picture.input, self.splice("Transpose", rows, perm=[0, 3, 1, 2]))
+
+    def _spot(self, cut: Cut, windows: IntArray, size: tuple[int, int]) -> _Spot:
+        """Where the positions of a cut lie in a map of this size, and in windows (M, 4) over it."""
+        rows, columns = (
+            self._axis(stretch, windows[:, axis], windows[:, axis + 2], size[axis], shape)
+            for axis, (stretch, shape) in enumerate(
+                ((cut.rows, (-1, cut.rows.size, 1)), (cut.columns, (-1, 1, cut.columns.size)))
+            )
+        )
+        within, over = (self.splice("And", rows[n], columns[n]) for n in (1, 3))
+        of_map = self.splice("Add", self.splice("Mul", rows[0], self._whole(size[1])), columns[0])
+        return _Spot(of_map, within, (rows[2], columns[2]), over)
+
+    def _axis(
+        self, cut: Stretch, first: IntArray, side: IntArray, length: int, shape: tuple[int, int, int]
+    ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
+        """Along one axis: position in the map, whether it lies in it, position in the window, whether in that."""
+        splice, steps = self.splice, np.arange(cut.size, dtype=np.int32)[None]
+        start, begin, end = (splice.shaped(self._of_windows(n), -1, 1) for n in (cut.start, first, side))
+        position = splice("Add", start, splice.constant(steps))  # (m, n)
+        inner, zero = splice("Sub", position, begin), self._whole(0)
+        within, over = splice.within(position, zero, self._whole(length)), splice.within(inner, zero, end)
+        return tuple(splice.shaped(one, *shape) for one in (position, within, inner, over))  # type: ignore[return-value]
+
+    def pixels(self, channels: int, size: tuple[int, int]) -> ir.Value:
+        """Rows of pixels (n, C): of the image, of the fill, and one for each filler."""
+        splice, rows = self.splice, list[ir.Value]()
+        for name in (IMAGE, FILL):
+            given = splice.input(name, ir.DataType.FLOAT, (1, channels, *size))
+            rows.append(splice.shaped(splice("Transpose", given, perm=[0, 2, 3, 1]), -1, channels))
+        fillers = np.repeat(np.array([list(FILLERS)], np.float32).T, channels, axis=1)
+        return splice("Concat", *rows, splice.constant(fillers), axis=0)
+
+    def remainder(self, one: Remainder, shape: tuple[int, ...]) -> None:
+        """(m, C, 1, 1) what the base holds outside the cut."""
+        splice, (channels, height, width) = self.splice, shape[1:]
+        name = f"{one.value}@sums"
+        known = [value for value in self.graph.inputs if value.name == name]
+        sums = (
+            known[0] if known else splice.input(name, ir.DataType.DOUBLE, ((height + 1) * (width + 1), channels))
+        )
+        top, left = one.cut.rows.start, one.cut.columns.start
+        bottom, right = top + one.cut.rows.size, left + one.cut.columns.size
+        corners = [
+            splice("Gather", sums, self._of_windows(y * (width + 1) + x), axis=0)  # (m, C)
+            for y, x in ((bottom, right), (top, right), (bottom, left), (top, left))
+        ]
+        inside = splice("Add", splice("Sub", splice("Sub", corners[0], corners[1]), corners[2]), corners[3])
+        total = splice("Gather", sums, splice.constant([(height + 1) * (width + 1) - 1]), axis=0)  # (1, C)
+        outside = splice("Cast", splice("Sub", total, inside), to=int(ir.DataType.FLOAT))
+        self.replace(one.input, splice.shaped(outside, -1, channels, 1, 1))
+
+    def replace(self, name: str, found: ir.Value) -> None:
+        """Let all readers of an input read this instead; the input goes."""
+        value = next(value for value in self.graph.inputs if value.name == name)
+        value.replace_all_uses_with(found)
+        self.graph.inputs.remove(value)
+
+    def _of_windows(self, numbers: IntArray) -> ir.Value:
+        """(m,) int32 of the run's windows, from (M,) of all."""
+        return self.splice("Gather", self.splice.constant(numbers.astype(np.int32)), self._numbers, axis=0)
+
+    def _whole(self, number: int) -> ir.Value:
+        return self.splice.constant(np.int32(number))  # type: ignore[arg-type]
+
+
+def _base(model: ir.Model, bands: Mapping[str, str], sums: Mapping[str, str], shapes: Shapes) -> ir.Model:
+    """The base graph with rows (h * w, C) for gathering and sums ((h + 1) * (w + 1), C) over rectangles put out."""
+    found = model.clone()
+    splice, outputs = Splice(found.graph, "base"), list[ir.Value]()
+    values = {str(value.name): value for value in found.graph.outputs}
+    for value, name in bands.items():
+        outputs.append(_named(splice.shaped(values[f"{value}@base"], -1, shapes[value][1]), name, ir.DataType.FLOAT))
+    for value, name in sums.items():
+        _, channels, height, width = shapes[value]
+        total = splice("Cast", values[f"{value}@base"], to=int(ir.DataType.DOUBLE))
+        for axis, zeros in ((1, (1, 1, width, channels)), (2, (1, height + 1, 1, channels))):
+            total = splice("CumSum", total, splice.constant(np.int64(axis)))  # type: ignore[arg-type]
+            total = splice("Concat", splice.constant(np.zeros(zeros)), total, axis=axis)
+        outputs.append(_named(splice.shaped(total, -1, channels), name, ir.DataType.DOUBLE))
+    splice.last()
+    found.graph.outputs[:] = outputs
+    return found
+
+
+def _named(value: ir.Value, name: str, dtype: ir.DataType) -> ir.Value:
+    value.name, value.type = name, ir.TensorType(dtype)
+    return value
