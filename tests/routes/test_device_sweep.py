@@ -69,16 +69,22 @@ def test_sweeps_of_one_oracle_may_alternate(open_problem: Open) -> None:
     fill = np.zeros((1, 1, 1), np.float32)
     for sweep in ("dense", "incremental"):
         plain, bound = at_home(model, sweep, 2)
-        expected = scores(plain, images, windows, logit(1))
         runs = [bound.sweep(images[[n]], windows, fill, logit(1)) for n in (0, 1)]
         expected = [
             np.concatenate([c.scores for c in plain.sweep(images[[n]], windows, fill, logit(1))]) for n in (0, 1)
         ]
-        found = [[], []]
+        found: list[list[float]] = [[], []]
         for pair in zip(*runs, strict=True):
             for kept, chunk in zip(found, pair, strict=True):
                 kept.extend(chunk.scores)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batches_are_measured_without_copying(open_problem: Open) -> None:
+    problem = convolutional()
+    _, bound = at_home(open_problem(problem), "auto", None)
+    assert 1 <= bound.measured.batch <= 256
+    assert bound.measured.seconds > 0
 
 
 def test_one_graph_serves_all_classes() -> None:

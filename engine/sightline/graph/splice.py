@@ -31,7 +31,7 @@ class Splice:
         self._nodes.append(node)
         return node.outputs[0]
 
-    def constant(self, numbers: NDArray[Any] | Sequence[int] | float) -> ir.Value:
+    def constant(self, numbers: NDArray[Any] | np.generic | Sequence[int]) -> ir.Value:
         """A value that never changes; whole numbers in a list are shapes or axes, int64."""
         array = np.asarray(numbers)
         name = f"{self._name}:constant{self._count}"

@@ -1,7 +1,7 @@
 """Runs whose inputs and outputs lie where the network is computed: only what is asked for travels.
 
-Order of work: ONNX Runtime copies an array to the device before a run begins and waits for that copy, waits for its own
-stream before the run returns, and copies an output back only then. So there is no stream of ours to be kept in step.
+Order of work: ONNX Runtime copies an array to the device before a run begins and waits for that copy, waits for its
+own stream before the run returns, and copies an output back only then. So there is no stream of ours to keep in step.
 """
 
 from __future__ import annotations

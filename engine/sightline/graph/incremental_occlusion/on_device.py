@@ -2,7 +2,7 @@
 
 Cases, with the numbers that the code carries:
     1. Index tables are computed from where every window's cut begins, which is known when the graph is written.
-    2. A picture is gathered like any other cut: from rows of pixels of the image, of the fill and of what lies outside.
+    2. A picture is gathered like any other cut: from rows of pixels: image, fill, outside.
     3. Remainders are differences of sums over rectangles, which the base puts out, in float64.
     4. The base puts out rows of positions, as the sweep takes them: nothing is copied or converted between the two.
 """
@@ -156,9 +156,7 @@ class _Writer:
         splice, (channels, height, width) = self.splice, shape[1:]
         name = f"{one.value}@sums"
         known = [value for value in self.graph.inputs if value.name == name]
-        sums = (
-            known[0] if known else splice.input(name, ir.DataType.DOUBLE, ((height + 1) * (width + 1), channels))
-        )
+        sums = known[0] if known else splice.input(name, ir.DataType.DOUBLE, ((height + 1) * (width + 1), channels))
         top, left = one.cut.rows.start, one.cut.columns.start
         bottom, right = top + one.cut.rows.size, left + one.cut.columns.size
         corners = [
