@@ -1,0 +1,92 @@
+"""Tiles of a picture whose features, put together, are those of the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sightline.errors import UsageError
+from sightline.graph.receptive import Axis, ReceptiveField
+
+Place = tuple[slice, slice]  # rows, columns
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a picture.
+
+    Attributes:
+        seen: pixels that the network is shown: the tile and a margin as wide as a receptive field.
+        kept: by layer, the positions of what it then computes that belong to the tile.
+        place: by layer, where those lie in the whole picture's map.
+    """
+
+    seen: Place
+    kept: Mapping[str, Place]
+    place: Mapping[str, Place]
+
+
+ALL = (slice(None), slice(None))
+
+
+def mosaic(
+    fields: Mapping[str, ReceptiveField | None], size: tuple[int, int], side: int | None
+) -> tuple[Tile, ...]:
+    """The tiles of a picture of a size; one that is all of it where ``side`` is None or no side is longer.
+
+    Args:
+        fields: by layer.
+        size: height and width of the picture.
+        side: of a tile without its margin in pixels, made a multiple of the layers' strides.
+
+    Raises:
+        UsageError: a layer sees the whole picture, so that no tile holds what it needs.
+    """
+    if side is None or max(size) <= side:
+        return (Tile(ALL, dict.fromkeys(fields, ALL), dict.fromkeys(fields, ALL)),)
+    known = {name: field for name, field in fields.items() if field is not None}
+    if len(known) < len(fields):
+        lost = ", ".join(repr(name) for name in fields if name not in known)
+        raise UsageError(f"tile={side}: {lost} sees the whole picture, so it cannot be cut. Leave tile out.")
+    rows = _parts({name: field.rows for name, field in known.items()}, size[0], side)
+    columns = _parts({name: field.columns for name, field in known.items()}, size[1], side)
+    return tuple(
+        Tile(
+            (down.seen, across.seen),
+            {name: (down.kept[name], across.kept[name]) for name in known},
+            {name: (down.place[name], across.place[name]) for name in known},
+        )
+        for down in rows
+        for across in columns
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A tile along one axis."""
+
+    seen: slice
+    kept: Mapping[str, slice]
+    place: Mapping[str, slice]
+
+
+def _parts(axes: Mapping[str, Axis], length: int, side: int) -> list[_Part]:
+    unit = math.lcm(*(math.ceil(axis.jump) for axis in axes.values()))
+    margin = unit * math.ceil(max(axis.size for axis in axes.values()) / unit)
+    step = unit * max(1, side // unit)
+    starts = [start for start in range(0, length, step) if start == 0 or length - start >= unit]
+    return [_part(axes, start, end, margin, length) for start, end in pairwise([*starts, length])]
+
+
+def _part(axes: Mapping[str, Axis], start: int, end: int, margin: int, length: int) -> _Part:
+    """Pixels ``start`` to ``end``; the last part also keeps what the network makes of the border."""
+    first, last = max(0, start - margin), min(length, end + margin)
+    kept, place = dict[str, slice](), dict[str, slice]()
+    for name, axis in axes.items():
+        jump = int(axis.jump)
+        ends = None if end == length else end // jump
+        kept[name] = slice((start - first) // jump, None if ends is None else ends - first // jump)
+        place[name] = slice(start // jump, ends)
+    return _Part(slice(first, last), kept, place)

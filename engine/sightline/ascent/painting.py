@@ -1,0 +1,194 @@
+"""One batch of pictures painted, from the smallest size to the full one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.abilities import Tape
+from sightline.ascent.divergence import Divergence
+from sightline.ascent.loop import Ascent, Moment
+from sightline.ascent.mosaic import mosaic
+from sightline.ascent.octaves import octave_sizes, resized
+from sightline.ascent.optimisers import LBFGS, Adam
+from sightline.ascent.parametrisation import Bounds, Pixels
+from sightline.ascent.regularisers import TotalVariation
+from sightline.ascent.stylisation import Goal, Stylisation, features_of, mixed_grams
+from sightline.graph.receptive import ReceptiveField
+from sightline.preprocess import Preprocess
+from sightline.types import ByteArray, FloatArray, IntArray
+
+LOG = logging.getLogger(__name__)
+OCTAVE = 2.0  # from one size to the next
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What B pictures are to resemble.
+
+    Attributes:
+        content: (B, C, H, W), or None for textures.
+        styles: (1 or B, C, h, w) each, of any size.
+        shares: of the styles, sum 1.
+    """
+
+    content: Tensor | None
+    styles: Sequence[Tensor]
+    shares: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Painted:
+    """B pictures and how they came to be.
+
+    Attributes:
+        images: (B, C, H, W) in model input space.
+        style, content: (B, n) losses at each step taken, octave after octave.
+        frames: (B, F, H, W, 3) uint8, evenly spread over the steps.
+        stopped: (B,) that an interrupt ended early.
+        diverged: (B,) whose loss ran away.
+    """
+
+    images: FloatArray
+    style: FloatArray
+    content: FloatArray
+    frames: ByteArray
+    stopped: IntArray
+    diverged: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painter:
+    """Paints by gradient descent on content and style losses.
+
+    Attributes:
+        tape: runs the network.
+        preprocess: of the model.
+        style_layers: with their weights, sum 1.
+        content_layers: likewise without.
+        fields: what a position of each layer sees.
+        style_weight, content_weight, total_variation: of the losses.
+        steps: per octave.
+        optimiser: L-BFGS, or Adam with ``rate``.
+        rate: model input that a step of Adam changes a pixel by at most.
+        octaves: sizes, each twice the one before.
+        tile: side of the tiles that larger pictures are looked at in, or None.
+        frames: of a film of the making.
+    """
+
+    tape: Tape
+    preprocess: Preprocess
+    style_layers: Mapping[str, float]
+    content_layers: Sequence[str]
+    fields: Mapping[str, ReceptiveField | None]
+    style_weight: float
+    content_weight: float
+    total_variation: float
+    steps: int
+    optimiser: Literal["adam", "lbfgs"]
+    rate: float
+    octaves: int
+    tile: int | None
+    frames: int
+
+    def paint(self, start: Tensor, wanted: Wanted) -> Painted:
+        """Pictures of the start's size (B, C, H, W)."""
+        height, width = start.shape[-2:]
+        diary = _Diary(self, (height, width))
+        picture = start
+        stopped = diverged = np.zeros(len(start), np.bool_)
+        for size in octave_sizes(height, width, self.octaves, OCTAVE):
+            if stopped.any():
+                break
+            objective = self.objective(wanted, size, height)
+            divergence = Divergence(self.style_weight + self.content_weight)
+            pixels = Pixels(resized(picture, size), Bounds.of(self.preprocess, start.device))
+            end = self._ascent(divergence, diary.of(objective)).climb(objective, pixels, [0] * len(start))
+            picture = torch.from_numpy(end.images).to(start)
+            stopped, diverged = end.stopped, diverged | divergence.rows.cpu().numpy()
+        return Painted(
+            resized(picture, (height, width)).cpu().numpy(),
+            *diary.losses(),
+            diary.film(),
+            stopped.astype(np.int64),
+            diverged.astype(np.int64),
+        )
+
+    def objective(self, wanted: Wanted, size: tuple[int, int], full: int) -> Stylisation:
+        """The losses of pictures of a size, everything that is wanted shrunk as they are from ``full`` rows."""
+        tiles = mosaic({layer: self.fields[layer] for layer in self._layers}, size, self.tile)
+        content = dict[str, Tensor]()
+        if wanted.content is not None:
+            content = features_of(self.tape, resized(wanted.content, size), self.content_layers, tiles)
+        factor = size[0] / full
+        styles = [
+            resized(style, [max(1, round(side * factor)) for side in style.shape[-2:]]) for style in wanted.styles
+        ]
+        grams = mixed_grams(self.tape, styles, wanted.shares, tuple(self.style_layers))
+        goal = Goal(content, grams, self.style_layers, self.content_weight, self.style_weight)
+        return Stylisation(self.tape, goal, tiles)
+
+    @property
+    def _layers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.style_layers, *self.content_layers)))
+
+    def _ascent(self, divergence: Divergence, watch: _Page) -> Ascent:
+        adam = self.optimiser == "adam"
+        return Ascent(
+            steps=self.steps,
+            rate=self.rate if adam else 1.0,
+            schedule=(lambda progress: 0.1**progress) if adam else (lambda _: 1.0),
+            optimiser=Adam() if adam else LBFGS(),
+            penalties=[TotalVariation(self.total_variation)] if self.total_variation else (),
+            until=divergence,
+            keep="best",
+            watch=watch,
+        )
+
+
+class _Diary:
+    """What is noted of a painting while it is made."""
+
+    def __init__(self, painter: Painter, size: tuple[int, int]):
+        self.painter, self.size = painter, size
+        self.style, self.content, self.frames = list[Tensor](), list[Tensor](), list[ByteArray]()
+        self.total = painter.steps * painter.octaves
+
+    def of(self, objective: Stylisation) -> _Page:
+        return _Page(self, objective)
+
+    def losses(self) -> tuple[FloatArray, FloatArray]:
+        return tuple(torch.stack(column, dim=1).cpu().numpy() for column in (self.style, self.content))  # type: ignore[return-value]
+
+    def film(self) -> ByteArray:
+        if self.frames:
+            return np.stack(self.frames, axis=1)
+        return np.zeros((len(self.style[0]), 0, *self.size, 3), np.uint8)
+
+
+@dataclass
+class _Page:
+    """The part of a diary that belongs to one octave."""
+
+    diary: _Diary
+    objective: Stylisation
+
+    def __call__(self, moment: Moment) -> None:
+        diary, style, content = self.diary, self.objective.style, self.objective.content
+        diary.style.append(style)
+        diary.content.append(content)
+        step = len(diary.style)
+        LOG.info(
+            "step %d of %d: style loss %.3g, content loss %.3g",
+            step, diary.total, float(style.mean()), float(content.mean()),
+        )  # fmt: skip
+        wanted = diary.painter.frames
+        if len(diary.frames) < wanted * step // diary.total:
+            shown = resized(moment.images, diary.size).cpu().numpy()
+            diary.frames.append(diary.painter.preprocess.to_pixels(shown))  # (B, H, W, 3)
