@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,8 @@ from sightline.types import ByteArray, FloatArray, IntArray
 
 LOG = logging.getLogger(__name__)
 OCTAVE = 2.0  # from one size to the next
+SMALLEST = 32  # pixels of the shorter side below which networks see next to nothing
+MARGIN = 16  # pixels beyond each edge that are painted and cut off: networks see less of a border than of the rest
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Painter:
         content_layers: likewise without.
         fields: what a position of each layer sees.
         style_weight, content_weight, total_variation: of the losses.
-        steps: per octave.
+        steps: in all, spread evenly over the octaves.
         optimiser: L-BFGS, or Adam with ``rate``.
         rate: model input that a step of Adam changes a pixel by at most.
         octaves: sizes, each twice the one before.
@@ -99,21 +101,25 @@ class Painter:
 
     def paint(self, start: Tensor, wanted: Wanted) -> Painted:
         """Pictures of the start's size (B, C, H, W)."""
-        height, width = start.shape[-2:]
+        wide = replace(wanted, content=None if wanted.content is None else widened(wanted.content))
+        picture = widened(start)
+        height, width = picture.shape[-2:]
         diary = _Diary(self, (height, width))
-        picture = start
         stopped = diverged = np.zeros(len(start), np.bool_)
-        for size in octave_sizes(height, width, self.octaves, OCTAVE):
+        sizes = self._sizes(height, width)
+        for octave, size in enumerate(sizes):
             if stopped.any():
                 break
-            objective = self.objective(wanted, size, height)
+            objective = self.objective(wide, size, height)
             divergence = Divergence(self.style_weight + self.content_weight)
             pixels = Pixels(resized(picture, size), Bounds.of(self.preprocess, start.device))
-            end = self._ascent(divergence, diary.of(objective)).climb(objective, pixels, [0] * len(start))
+            steps = self.steps * (octave + 1) // len(sizes) - self.steps * octave // len(sizes)
+            ascent = self._ascent(steps, divergence, diary.of(objective))
+            end = ascent.climb(objective, pixels, [0] * len(start))
             picture = torch.from_numpy(end.images).to(start)
             stopped, diverged = end.stopped, diverged | divergence.rows.cpu().numpy()
         return Painted(
-            resized(picture, (height, width)).cpu().numpy(),
+            narrowed(resized(picture, (height, width))).cpu().numpy(),
             *diary.losses(),
             diary.film(),
             stopped.astype(np.int64),
@@ -138,10 +144,15 @@ class Painter:
     def _layers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.style_layers, *self.content_layers)))
 
-    def _ascent(self, divergence: Divergence, watch: _Page) -> Ascent:
+    def _sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """From the smallest that still shows something to the full one."""
+        sizes = octave_sizes(height, width, self.octaves, OCTAVE)
+        return [*(size for size in sizes[:-1] if min(size) >= SMALLEST), sizes[-1]]
+
+    def _ascent(self, steps: int, divergence: Divergence, watch: _Page) -> Ascent:
         adam = self.optimiser == "adam"
         return Ascent(
-            steps=self.steps,
+            steps=steps,
             rate=self.rate if adam else 1.0,
             schedule=(lambda progress: 0.1**progress) if adam else (lambda _: 1.0),
             optimiser=Adam() if adam else LBFGS(),
@@ -152,13 +163,27 @@ class Painter:
         )
 
 
+def widened(images: Tensor) -> Tensor:
+    """(B, C, H, W) with a mirrored margin."""
+    for axis in (-2, -1):
+        side = images.shape[axis]
+        places = torch.arange(-MARGIN, side + MARGIN, device=images.device) % (2 * side)
+        images = images.index_select(axis, torch.where(places < side, places, 2 * side - 1 - places))
+    return images
+
+
+def narrowed(images: Tensor) -> Tensor:
+    """Without it."""
+    return images[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
 class _Diary:
     """What is noted of a painting while it is made."""
 
     def __init__(self, painter: Painter, size: tuple[int, int]):
         self.painter, self.size = painter, size
         self.style, self.content, self.frames = list[Tensor](), list[Tensor](), list[ByteArray]()
-        self.total = painter.steps * painter.octaves
+        self.total = painter.steps
 
     def of(self, objective: Stylisation) -> _Page:
         return _Page(self, objective)
@@ -169,7 +194,8 @@ class _Diary:
     def film(self) -> ByteArray:
         if self.frames:
             return np.stack(self.frames, axis=1)
-        return np.zeros((len(self.style[0]), 0, *self.size, 3), np.uint8)
+        height, width = (side - 2 * MARGIN for side in self.size)
+        return np.zeros((len(self.style[0]), 0, height, width, 3), np.uint8)
 
 
 @dataclass
@@ -190,5 +216,5 @@ class _Page:
         )  # fmt: skip
         wanted = diary.painter.frames
         if len(diary.frames) < wanted * step // diary.total:
-            shown = resized(moment.images, diary.size).cpu().numpy()
+            shown = narrowed(resized(moment.images, diary.size)).cpu().numpy()
             diary.frames.append(diary.painter.preprocess.to_pixels(shown))  # (B, H, W, 3)

@@ -75,7 +75,7 @@ def _part(painter: Painter, tape: Tape, paint: Paint, rows: range, photos: tuple
     begun = tape.tensor(start)
     size = (begun.shape[-2], begun.shape[-1])
     if not len(begun):
-        none, losses = np.zeros(0, np.float32), np.zeros((0, painter.steps * painter.octaves), np.float32)
+        none, losses = np.zeros(0, np.float32), np.zeros((0, painter.steps), np.float32)
         return Paintings(
             np.zeros((0, *size, 3), np.float32), (), none, none, none, losses, losses,
             np.zeros((0, painter.frames, *size, 3), np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64),
@@ -86,7 +86,7 @@ def _part(painter: Painter, tape: Tape, paint: Paint, rows: range, photos: tuple
     before, _ = _losses(judge, begun)
     shown = painter.preprocess.normalise(painter.preprocess.to_pixels(done.images))
     after, content = _losses(judge, tape.tensor(shown))
-    steps = painter.steps * painter.octaves
+    steps = painter.steps
     return Paintings(
         values=values, photos=photos[rows.start : ends], style_before=before, style_after=after,
         content_after=content, style_history=_even(done.style, steps), content_history=_even(done.content, steps),
@@ -135,5 +135,6 @@ def check_painting(method: Any) -> None:
 def passes(method: Any, height: int, width: int) -> int:
     """Network evaluations per image, a backward pass counted as two; L-BFGS looks about twice a step."""
     side = method.side or min(height, width)
-    area = sum((side / min(height, width) / OCTAVE**octave) ** 2 for octave in range(max(1, method.octaves)))
+    octaves = max(1, min(method.octaves, MOST_OCTAVES))
+    area = sum((side / min(height, width) / OCTAVE**octave) ** 2 for octave in range(octaves)) / octaves
     return max(1, round(3 * method.steps * area * (2 if method.optimiser == "lbfgs" else 1)))

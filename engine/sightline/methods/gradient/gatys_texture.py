@@ -40,7 +40,7 @@ class GatysTexture:
     layers: tuple[str, ...] = ()  # whose Gram matrices are matched; five of the first three fifths when none are given
     layer_weights: tuple[float, ...] = ()  # one per layer; equal when none are given
     side: int | None = None  # pixels of the texture's shorter side; that of the model's input when not given
-    steps: int = 300  # of the descent, at each size
+    steps: int = 300  # of the descent, shared by the sizes
     optimiser: Optimiser = "lbfgs"  # or adam: many samples side by side, but slower down
     rate: float = 8.0  # of adam, pixel values of 0 to 255, falling to a tenth
     total_variation: float = 0.0  # weight of the differences between neighbours

@@ -64,7 +64,7 @@ class StyleTransfer:
     layer_weights: tuple[float, ...] = ()  # one per style layer; equal when none are given
     content_layers: tuple[str, ...] = ()  # one a little before the middle when none are given
     side: int | None = None  # pixels of the shorter side, read anew from the file; the model's input when not given
-    steps: int = 300  # of the descent, at each size
+    steps: int = 300  # of the descent, shared by the sizes
     optimiser: Optimiser = "lbfgs"  # or adam: many images side by side
     rate: float = 8.0  # of adam, pixel values of 0 to 255, falling to a tenth
     octaves: int = 1  # sizes, each twice the one before: large strokes first
