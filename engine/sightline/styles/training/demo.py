@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m sightline.styles.training.demo", description=main.__doc__)
     parser.add_argument("model", help="an ImageNet network as ONNX")
     parser.add_argument("-o", "--output", type=Path, default=OWN, help="folder (default: the one in the box)")
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--crop", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--crop", type=int, default=144)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; --resume goes on")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{done} of {total}: style {losses.style:.4f}, content {losses.content:.3f}", flush=True)
         return time.monotonic() - began < 60 * choice.minutes
 
-    lesson = Lesson(steps=choice.steps, crop=choice.crop)
+    lesson = Lesson(steps=choice.steps, crop=choice.crop, batch=choice.batch)
     course = Course(folder=choice.output, style="", pictures=Collages(PICTURES), threads=choice.threads)
     with load(choice.model, preprocess=preset("imagenet")) as model:
         finished = train(model, lesson, course, tell, resume=choice.resume)
