@@ -34,8 +34,8 @@ def trunk(model: Model, count: int) -> tuple[str, ...]:
     return tuple(found[round(place * (len(found) - 1) / max(count - 1, 1))] for place in range(count))
 
 
-# Where a style is compared: five layers down to three fifths of the depth; and a content: a little before the middle.
-STYLE_LAYERS, STYLE_DEPTH, CONTENT_DEPTH = 5, 0.6, 0.45
+# Where a style is compared: five layers down to three fifths of the depth; and a content: at that depth.
+STYLE_LAYERS, STYLE_DEPTH, CONTENT_DEPTH = 5, 0.6, 0.6
 
 
 def style_layers(model: Model) -> tuple[str, ...]:

@@ -149,8 +149,8 @@ def train(
     blocks: Annotated[int, Parameter(help="Residual blocks.")] = 5,
     style_side: Annotated[int, Parameter(help="Pixels of the style's shorter side: more give larger strokes.")] = 384,
     style_weight: Annotated[float, Parameter(help="Of the style's loss.")] = 10.0,
-    content_weight: Annotated[float, Parameter(help="Of the content's loss.")] = 1.0,
-    total_variation: Annotated[float, Parameter(help="Weight of differences between neighbours.")] = 0.02,
+    content_weight: Annotated[float, Parameter(help="Of the content's loss.")] = 0.5,
+    total_variation: Annotated[float, Parameter(help="Weight of differences between neighbours.")] = 0.05,
     style_layers: Annotated[tuple[str, ...], Parameter(help="As run style_transfer takes them.")] = (),
     content_layers: Annotated[tuple[str, ...], Parameter(help="As run style_transfer takes them.")] = (),
     rate: Annotated[float, Parameter(help="Of Adam.")] = 2e-3,
@@ -162,6 +162,7 @@ def train(
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> int:
     """Train a network that paints in the style of a picture; Ctrl-C and --resume at will."""
+    from sightline.methods.gradient.style_transfer import read_style
     from sightline.styles.training.lesson import Lesson, Losses
     from sightline.styles.training.pictures import Files
     from sightline.styles.training.training import Course
@@ -178,8 +179,9 @@ def train(
     )  # fmt: skip
     lesson.check()
     course = Course(
-        folder=out, style=picture, pictures=Files(find_images(images)), every=every, threads=threads, device=device
-    )
+        folder=out, style=Path(picture).name, picture=read_style(picture, style_side),
+        pictures=Files(find_images(images)), every=every, threads=threads, device=device,
+    )  # fmt: skip
     start = time.monotonic()
     with (
         model_options.load(model) as network,

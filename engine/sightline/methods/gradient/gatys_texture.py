@@ -44,7 +44,7 @@ class GatysTexture:
     optimiser: Optimiser = "lbfgs"  # or adam: many samples side by side, but slower down
     rate: float = 8.0  # of adam, pixel values of 0 to 255, falling to a tenth
     total_variation: float = 0.0  # weight of the differences between neighbours
-    octaves: int = 1  # sizes, each twice the one before: structures larger than the network sees
+    octaves: int = 3  # sizes, each twice the one before: structures larger than the network sees
     tile: int | None = None  # side of the tiles that a large texture is looked at in, for want of memory
     frames: int = 0  # of a film of the making
     seed: int = 0  # of the noise

@@ -26,7 +26,7 @@ from sightline.methods.gradient._painting import (
 from sightline.preprocess import Preprocess
 from sightline.registry import method
 from sightline.styles.colours import luminance, luminance_matched, matched, with_colours_of
-from sightline.styles.strokes import draw
+from sightline.styles.style import OWN, PICTURE
 from sightline.target import Target
 from sightline.types import Batch, FloatArray
 
@@ -55,19 +55,19 @@ class StyleTransfer:
     style: tuple[str, ...] = ()  # image files, mixed; brush strokes drawn by sightline when none are given
     style_shares: tuple[float, ...] = ()  # of several styles, one each; equal when none are given
     style_weight: float = 10.0  # of the style's loss
-    content_weight: float = 0.3  # of the content's loss
-    total_variation: float = 0.01  # weight of the differences between neighbours
+    content_weight: float = 0.5  # of the content's loss
+    total_variation: float = 0.05  # weight of the differences between neighbours
     style_scale: float = 1.0  # the style's shorter side over the painting's: smaller strokes below 1
     colour: Literal["style", "luminance", "matched"] = "style"  # luminance keeps the image's, matched recolours the style
     start: Literal["content", "noise", "style"] = "content"  # what is changed
     style_layers: tuple[str, ...] = ()  # five of the first three fifths when none are given
     layer_weights: tuple[float, ...] = ()  # one per style layer; equal when none are given
-    content_layers: tuple[str, ...] = ()  # one a little before the middle when none are given
+    content_layers: tuple[str, ...] = ()  # one three fifths down when none are given
     side: int | None = None  # pixels of the shorter side, read anew from the file; the model's input when not given
     steps: int = 300  # of the descent, shared by the sizes
     optimiser: Optimiser = "lbfgs"  # or adam: many images side by side
     rate: float = 8.0  # of adam, pixel values of 0 to 255, falling to a tenth
-    octaves: int = 1  # sizes, each twice the one before: large strokes first
+    octaves: int = 3  # sizes, each twice the one before: large strokes first
     tile: int | None = None  # side of the tiles that a large painting is looked at in, for want of memory
     frames: int = 0  # of a film of the making
     seed: int = 0  # of the noise
@@ -143,8 +143,8 @@ class StyleTransfer:
 
 
 def read_style(name: str, shorter: int) -> FloatArray:
-    """(h, w, 3) of 0 to 255 with so many pixels on the shorter side; our own strokes without a name."""
-    image = read_image(Path(name)) if name else Image.fromarray(draw())
+    """(h, w, 3) of 0 to 255 with so many pixels on the shorter side; that of the style in the box without a name."""
+    image = read_image(Path(name) if name else OWN / PICTURE)
     width, height = image.size
     least = min(width, height)
     box = [max(0, (side - LONGEST * least) // 2) for side in (width, height)]

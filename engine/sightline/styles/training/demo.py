@@ -11,8 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from sightline.model import load
 from sightline.preprocess import preset
+from sightline.styles.strokes import draw
 from sightline.styles.style import OWN
 from sightline.styles.training.lesson import Lesson, Losses
 from sightline.styles.training.pictures import Collages
@@ -28,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, default=OWN, help="folder (default: the one in the box)")
     parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--crop", type=int, default=144)
+    parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; --resume goes on")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
@@ -40,8 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{done} of {total}: style {losses.style:.4f}, content {losses.content:.3f}", flush=True)
         return time.monotonic() - began < 60 * choice.minutes
 
-    lesson = Lesson(steps=choice.steps, crop=choice.crop, batch=choice.batch)
-    course = Course(folder=choice.output, style="", pictures=Collages(PICTURES), threads=choice.threads)
+    lesson = Lesson(width=12, blocks=4, steps=choice.steps, crop=choice.crop, batch=choice.batch)
+    course = Course(
+        folder=choice.output, style="strokes drawn by sightline", picture=draw().astype(np.float32),
+        pictures=Collages(PICTURES), threads=choice.threads,
+    )  # fmt: skip
     with load(choice.model, preprocess=preset("imagenet")) as model:
         finished = train(model, lesson, course, tell, resume=choice.resume)
     print(f"{choice.output}: {'finished' if finished else 'stopped; --resume goes on'}")

@@ -40,8 +40,8 @@ class Lesson:
     rate: float = 2e-3
     style_side: int = 384
     style_weight: float = 10.0
-    content_weight: float = 1.0
-    total_variation: float = 0.02
+    content_weight: float = 0.5
+    total_variation: float = 0.05
     style_layers: tuple[str, ...] = ()
     content_layers: tuple[str, ...] = ()
     seed: int = 0

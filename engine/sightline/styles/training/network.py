@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-STRIDE = 4  # what the network shrinks by inside
+ENDS = 5  # kernel side of the first and the last convolution; 9, as in the paper, costs a quarter of the time
 
 
 class Layer(nn.Sequential):
@@ -57,11 +57,11 @@ class StyleNetwork(nn.Module):
 
     def __init__(self, width: int, blocks: int):
         super().__init__()
-        self.first = Layer(3, width, kernel=9)
+        self.first = Layer(3, width, ENDS)
         self.smaller = nn.Sequential(Layer(width, 2 * width, stride=2), Layer(2 * width, 4 * width, stride=2))
         self.blocks = nn.Sequential(*(Residual(4 * width) for _ in range(blocks)))
         self.larger = nn.Sequential(Larger(4 * width, 2 * width), Larger(2 * width, width))
-        self.last = nn.Conv2d(width, 3, 9, padding=4)
+        self.last = nn.Conv2d(width, 3, ENDS, padding=ENDS // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.smaller(self.first(x * 2 - 1))  # (B, 4 width, H / 4, W / 4)

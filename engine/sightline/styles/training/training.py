@@ -21,7 +21,7 @@ from sightline.ascent.stylisation import Goal, Stylisation, features_of, mixed_g
 from sightline.errors import UsageError
 from sightline.image import encode_png
 from sightline.job.files import make_folder, write_atomically
-from sightline.methods.gradient.style_transfer import StyleTransfer, read_style
+from sightline.methods.gradient.style_transfer import StyleTransfer
 from sightline.model import Model
 from sightline.preprocess import Preprocess
 from sightline.styles.style import CARD, GRAPH, PICTURE, Card
@@ -42,7 +42,8 @@ class Course:
 
     Attributes:
         folder: of the style.
-        style: its picture; "" is the strokes that sightline draws.
+        style: what its picture is called.
+        picture: (h, w, 3) float32 of 0 to 255, as large as it is to be seen.
         pictures: that are painted meanwhile.
         every: steps between two checkpoints.
         threads: of torch; all cores when None.
@@ -51,6 +52,7 @@ class Course:
 
     folder: Path
     style: str
+    picture: FloatArray
     pictures: Pictures
     every: int = 50
     threads: int | None = None
@@ -69,13 +71,12 @@ def train(model: Model, lesson: Lesson, course: Course, tell: Tell, *, resume: b
     """
     lesson.check()
     make_folder(course.folder)
-    facts = {"style": Path(course.style).name, "model": f"{model.path.name} ({model.sha256[:12]})"}
+    facts = {"style": course.style, "model": f"{model.path.name} ({model.sha256[:12]})"}
     begin(course.folder, lesson, facts, resume=resume)
-    picture = read_style(course.style, lesson.style_side)
-    write_atomically(course.folder / PICTURE, [encode_png(picture.astype(np.uint8))])
+    write_atomically(course.folder / PICTURE, [encode_png(course.picture.astype(np.uint8))])
     plan = model.plan(StyleTransfer(), device=course.device, threads=course.threads)  # type: ignore[arg-type]
     with model.oracle(plan).tape() as tape:
-        pupil = _Pupil(lesson, tape, model, picture)
+        pupil = _Pupil(lesson, tape, model, course.picture)
         pupil.restore(course.folder / CHECKPOINT)
         going = True
         while going and len(pupil.losses) < lesson.steps:
@@ -113,7 +114,7 @@ def _save(pupil: _Pupil, course: Course) -> None:
 def _finish(pupil: _Pupil, course: Course, facts: dict[str, str]) -> None:
     last = pupil.losses[-min(50, len(pupil.losses)) :]
     card = Card(
-        style=facts["style"] or "strokes drawn by sightline", model=facts["model"], steps=len(pupil.losses),
+        style=facts["style"], model=facts["model"], steps=len(pupil.losses),
         style_loss=float(np.mean([one.style for one in last])),
         content_loss=float(np.mean([one.content for one in last])),
         parity=export_network(pupil.network, course.folder / GRAPH, pupil.lesson.crop),
