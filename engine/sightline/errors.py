@@ -62,6 +62,10 @@ class TwinMismatch(SightlineError):
     """The twin and ONNX Runtime differ at a node: gradient methods are refused, forward-only ones still work."""
 
 
+class EngineMismatch(SightlineError):
+    """A built engine and ONNX Runtime on the CPU differ on the same input: the engine is not used."""
+
+
 class NoRoute(SightlineError):
     """No route offers what the method needs; the message holds every route's reasons."""
 

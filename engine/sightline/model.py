@@ -169,7 +169,8 @@ class Model:
                 f"batch={batch} does not fit {self.path.name}, which takes {self.input.batch} images per run only. "
                 "Leave it out: batches are filled up."
             )
-        return plan(method, self, Settings(device, threads, batch, memory, sweep), route)
+        size = self.input_size if device == "tensorrt" and self.input.size is None else None
+        return plan(method, self, Settings(device, threads, batch, memory, sweep, size), route)
 
     def explain(self, images: Batch, method: Method, target: Target | None = None, **options: Any) -> Result:
         """Plan and run in one call; options are those of ``plan``."""

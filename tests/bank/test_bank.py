@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 import sightline
 from sightline.bank.bank import open_bank
+from sightline.bank.exporting import to_faiss, to_parquet
 from sightline.bank.files import bank_from_file
 from sightline.bank.writing import bank_of, shard_size
 from sightline.cli import call
@@ -135,3 +137,34 @@ def test_source_is_remembered(bank: Path) -> None:
     record = json.loads((bank / "source.json").read_text())
     assert record["model"] == "demo"
     assert record["features"]["pixels"] == 8
+
+
+def test_banks_for_others(bank: Path, tmp_path: Path) -> None:
+    opened = open_bank(bank)
+    space = opened.space("stage2.relu")
+    values = opened.values(space)
+    table = pq.read_table(to_parquet(opened, tmp_path / "bank.parquet", space))
+    assert table.column("id").to_pylist() == list(opened.ids)
+    np.testing.assert_array_equal(np.array(table.column("vector").to_pylist(), np.float32), values)
+    faiss = pytest.importorskip("faiss", reason="FAISS is not installed")
+    index = to_faiss(opened, "stage2.relu")
+    assert isinstance(index, faiss.IndexFlat)
+    _, found = index.search(np.asarray(values, np.float32), 1)
+    np.testing.assert_array_equal(found[:, 0], np.arange(len(opened)))
+    with pytest.raises(UsageError, match="factory='Flt' is none that FAISS knows"):
+        to_faiss(opened, factory="Flt")
+
+
+def test_every_position_is_a_row_of_the_exported_table(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "positions"
+    flags = ["--layer", "stage2.relu", "--pool", "none", "--threads", "2", "--dtype", "float16"]
+    assert call(["index", "demo", str(scenes / "class0"), "-o", str(out), *flags]) == 0
+    opened = open_bank(out)
+    space = opened.space()
+    table = pq.read_table(to_parquet(opened, tmp_path / "all.parquet"))
+    assert table.num_rows == len(opened) * space.positions
+    last = table.slice(space.positions, 1 + space.grid[1] + 1).to_pylist()[-1]  # of the second image: row 1, column 1
+    assert (last["id"], last["row"], last["column"]) == (opened.ids[1], 1, 1)
+    row = space.positions + space.grid[1] + 1
+    np.testing.assert_array_equal(np.array(last["vector"], np.float16), opened.values(space)[row])
+    assert opened.place(row, space) == (1, 1, 1)

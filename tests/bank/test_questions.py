@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +94,41 @@ def test_labels_by_rule(tmp_path: Path) -> None:
         labels_of(str(table), ["a", "c"], ["", ""])
     with pytest.raises(UsageError, match="cannot be read"):
         labels_of("absent.csv", ["a"], [""])
+
+
+SEARCH_WITHIN = """
+import resource, sys
+import numpy as np
+from sightline.bank.bank import open_bank
+from sightline.bank.search import nearest
+
+bank, room = open_bank(sys.argv[1]), int(sys.argv[2])
+few = np.zeros((8, bank.space().features), np.float16)
+nearest(few, [few], k=1, threads=2)  # compiled, and the threads' stacks are there
+with open("/proc/self/status") as file:
+    there = next(int(line.split()[1]) for line in file if line.startswith("VmSize")) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (there + room, there + room))
+queries = np.random.default_rng(1).standard_normal((3, bank.space().features)).astype(np.float32)
+found = nearest(queries, bank.blocks(bank.space()), k=4, threads=2)
+np.save(sys.argv[3], found.rows)
+try:
+    list(bank.blocks(bank.space()))
+except OSError:
+    print("all of it does not fit")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell the size of a process")
+def test_a_bank_larger_than_the_memory_that_is_allowed(tmp_path: Path) -> None:
+    """Seven files of 64 MB, of which three fit at a time."""
+    rows = np.random.default_rng(0).standard_normal((7 << 15, 1024), dtype=np.float32).astype(np.float16)
+    bank = bank_of(tmp_path / "bank", rows)
+    assert len(bank.blocks(bank.space())) >= 7
+    command = [sys.executable, "-c", SEARCH_WITHIN, str(bank.folder), str(300 << 20), str(tmp_path / "found.npy")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "all of it does not fit" in said.stdout
+    queries = np.random.default_rng(1).standard_normal((3, 1024)).astype(np.float32)
+    distances = np.stack([
+        np.concatenate([((part - one) ** 2).sum(axis=1) for part in np.array_split(rows, 16)]) for one in queries
+    ])  # fmt: skip
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), np.argsort(distances, axis=1)[:, :4])

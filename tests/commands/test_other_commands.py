@@ -114,6 +114,13 @@ def test_inspect_tells_why_gradients_do_not_work(shell: Shell, tmp_path: Path) -
     assert "FusedGemm" in reason
 
 
+def test_doctor_counts_nodes_by_provider(shell: Shell, net: Path) -> None:
+    nodes = shell("doctor", net, "--json", "--mean", "0,0,0", "--std", "1,1,1").json["nodes"]
+    assert set(nodes) >= {"cpu"}
+    assert sum(nodes["cpu"]["CPUExecutionProvider"].values()) >= 2
+    assert "nodes on CPUExecutionProvider (" in shell("doctor", net).out
+
+
 def test_doctor(shell: Shell) -> None:
     said = shell("doctor")
     assert said.code == 0

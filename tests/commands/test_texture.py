@@ -148,6 +148,7 @@ def test_one_colour_is_said(shell: Shell, tmp_path: Path) -> None:
 def test_an_interrupt_keeps_what_there_is(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sightline_kernels.scanline import cpu
 
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)  # a shell may have it ignored
     real = cpu.synthesise
 
     def interrupted(*given: Any, tell: Any, **options: Any) -> Any:

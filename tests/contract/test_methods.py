@@ -16,10 +16,11 @@ from sightline import registry
 from sightline.commands._options import ComputeOptions, ModelOptions
 from sightline.commands.run import OutputOptions, run_method
 from sightline.dispatch import route
+from sightline.errors import UsageError
 from sightline.model import Model
 from sightline.preprocess import Preprocess
 from sightline.registry import Entry, Method, declaration
-from sightline.target import Target, top, unit
+from sightline.target import Target, logit, top, unit
 from sightline.types import Batch, Result
 
 Open = Callable[..., Model]
@@ -191,3 +192,21 @@ def test_the_input_is_left_as_it_was(open_problem: Open, entry: Entry) -> None:
     before = images.copy()
     run(entry, open_problem(PROBLEM, preprocess=PIXELS), images)
     np.testing.assert_array_equal(images, before)
+
+
+@every_method
+def test_a_class_that_there_is_not_is_refused(open_problem: Open, entry: Entry) -> None:
+    if not declaration(made(entry)).takes_target:
+        pytest.skip("it explains no target")
+    model = open_problem(PROBLEM, preprocess=PIXELS)
+    with pytest.raises(UsageError, match=r"99.*(4 classes|0 to 3)"):
+        run(entry, model, PROBLEM.images(seed=2, count=2), logit(99))
+
+
+@every_method
+@pytest.mark.parametrize("level", [0.0, 5.0])
+def test_images_of_one_colour_are_images(open_problem: Open, entry: Entry, level: float) -> None:
+    model = open_problem(PROBLEM, preprocess=PIXELS)
+    result = run(entry, model, np.full((2, *PROBLEM.shape), level, np.float32), logit(1))
+    assert np.isfinite(result.values).all()
+    assert all(np.isfinite(value).all() or name == "probabilities" for name, value in arrays(result).items())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,37 @@ from sightline.bank.space import Space, named_space, read_spaces
 from sightline.errors import DamagedOutput, OutputConflict, UsageError
 from sightline.job.manifest import JobHeader, SetAside
 from sightline.job.reader import Job, open_job
-from sightline.job.shard import read_values
+from sightline.job.shard import Shard, read_values
 
 PARTS = "parts"  # below the bank's folder; one job each, in the order in which they were added
 DUPLICATES = ".duplicates.json"  # beside a part: inputs whose content is stored already, and where
+
+
+@dataclass(frozen=True)
+class Blocks(Sequence[NDArray[Any]]):
+    """Descriptors (n h w, D) file by file: each is mapped when it is asked for, and let go with its last use.
+
+    So a bank may be larger than memory, and than a process may address.
+
+    Raises:
+        DamagedOutput: a file is not what the manifest records.
+    """
+
+    files: tuple[tuple[Path, Shard], ...]
+    space: Space
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Blocks: ...
+    def __getitem__(self, index: int | slice) -> NDArray[Any] | Blocks:
+        if isinstance(index, slice):
+            return Blocks(self.files[index], self.space)
+        folder, shard = self.files[index]
+        return self.space.of(read_values(folder, shard))
 
 
 @dataclass(frozen=True)
@@ -63,16 +90,10 @@ class Bank:
         """Inputs that could not be read, and why."""
         return tuple(one for part in self.parts for one in part.set_aside)
 
-    def blocks(self, space: Space) -> Iterator[NDArray[Any]]:
-        """Descriptors (n h w, D) of consecutive images, memory-mapped where the bank has one space.
-
-        Raises:
-            DamagedOutput: a file is not what the manifest records.
-        """
-        for part in self.parts:
-            for shard in part.shards.values():
-                if shard.rows:
-                    yield space.of(read_values(part.folder, shard))
+    def blocks(self, space: Space) -> Blocks:
+        """Descriptors (n h w, D) of consecutive images, memory-mapped where the bank has one space."""
+        files = [(part.folder, shard) for part in self.parts for shard in part.shards.values() if shard.rows]
+        return Blocks(tuple(files), space)
 
     def values(self, space: Space) -> NDArray[Any]:
         """(N h w, D): all of them in one array. For more than memory holds, go over ``blocks``."""
@@ -101,6 +122,18 @@ class Bank:
         image, position = divmod(row, space.positions)
         return image, *divmod(position, space.grid[1])
 
+    def to_faiss(self, space: Space | str | None = None, factory: str = "Flat") -> Any:
+        """See ``exporting.to_faiss``."""
+        from sightline.bank.exporting import to_faiss
+
+        return to_faiss(self, space, factory)
+
+    def to_parquet(self, path: Path | str, space: Space | str | None = None) -> Path:
+        """See ``exporting.to_parquet``."""
+        from sightline.bank.exporting import to_parquet
+
+        return to_parquet(self, path, space)
+
     def verify(self) -> list[str]:
         """Everything that is wrong, in sentences; empty when all is sound."""
         return [fault for part in self.parts for fault in part.verify()]
@@ -128,10 +161,10 @@ def open_bank(folder: Path | str) -> Bank:
     return Bank(root, parts, known)
 
 
-def image_blocks(bank: Bank, space: Space) -> list[NDArray[Any]]:
+def image_blocks(bank: Bank, space: Space) -> Sequence[NDArray[Any]]:
     """Blocks (n, D) of one descriptor per image: memory-mapped, or means where every position has its own."""
     if space.positions == 1:
-        return list(bank.blocks(space))
+        return bank.blocks(space)
     shape = (-1, space.positions, space.features)
     return [block.reshape(shape).mean(axis=1, dtype=np.float32) for block in bank.blocks(space)]
 

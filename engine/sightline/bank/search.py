@@ -32,7 +32,9 @@ def rows_at(blocks: Sequence[NDArray[Any]], rows: IntArray) -> NDArray[Any]:
     """(n, D) some rows of blocks that are numbered through."""
     starts = np.cumsum([0, *map(len, blocks)])
     places = np.searchsorted(starts, rows, side="right") - 1
-    return np.stack([blocks[place][row - starts[place]] for place, row in zip(places, rows, strict=True)])
+    found = [blocks[place][rows[places == place] - starts[place]] for place in np.unique(places)]
+    order = np.argsort(np.argsort(places, kind="stable"), kind="stable")
+    return np.concatenate(found)[order]
 
 
 def nearest(

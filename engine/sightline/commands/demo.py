@@ -29,10 +29,19 @@ FINER: dict[str, dict[str, Any]] = {  # the images have 96 pixels, not 224, and 
     "lime": {"segments": 30, "samples": 300},
     "superpixel_occlusion": {"segments": 30},
     "class_visualisation": {"seeds": 1, "steps": 128, "rotation": 15.0, "zoom": 0.3, "total_variation": 5.0},
+    "fgsm": {"epsilon": 8.0},
+    "pgd": {"epsilon": 8.0},
+    "square_attack": {"epsilon": 16.0, "queries": 300},
+    "black_box_curve": {"attack": "square_attack(queries=100)"},
     "inversion": {"steps": 80},
     "deep_dream": {"octaves": 2},
 }
-SHOWN = {"inversion": 1, "deep_dream": 4}  # images that methods of many steps get
+SHOWN = {
+    "inversion": 1,
+    "deep_dream": 4,
+    "square_attack": 8,
+    "black_box_curve": 12,
+}  # images that methods of many steps get
 
 
 def demo(
@@ -93,7 +102,4 @@ def _controls(scenes: Scenes) -> dict[str, str]:
 
 def _for_the_page(results: list[Result]) -> list[Result]:
     """First what the network says, then which pixels decide, then what its layers hold."""
-    order = ("Predictions", "Heatmaps")
-    names = [type(result).__name__ for result in results]
-    ranks = [order.index(name) if name in order else len(order) for name in names]
-    return [results[place] for place in sorted(range(len(results)), key=ranks.__getitem__)]
+    return sorted(results, key=lambda one: (type(one).__name__ != "Predictions", not isinstance(one, Heatmaps)))

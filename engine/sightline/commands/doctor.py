@@ -1,4 +1,4 @@
-"""Show what this machine offers: versions, providers, devices, and what is missing."""
+"""Show what this machine offers, and where a network's nodes would run: sightline doctor [MODEL]."""
 
 from __future__ import annotations
 
@@ -12,14 +12,36 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sightline import __version__
-from sightline.routes.ort import PROVIDERS, available_providers, installed_runtimes, provider_obstacles
+from sightline.commands._options import ModelOptions
+from sightline.errors import SightlineError
+from sightline.model import Model
+from sightline.routes.base import Device, Settings
+from sightline.routes.ort import (
+    PROVIDERS,
+    available_providers,
+    installed_runtimes,
+    open_session,
+    placement,
+    provider_obstacles,
+)
 
 PACKAGES = ("numpy", "onnx", "onnx-ir", "torch", "torchvision", "timm", "numba", "cupy-cuda13x", "pillow", "pyarrow")
 
 
-def doctor(*, json: Annotated[bool, Parameter(help="Print one JSON object.", negative="")] = False) -> int:
+def doctor(
+    model: Annotated[
+        str | None, Parameter(help="Also count its nodes by provider on every device that works.")
+    ] = None,
+    /,
+    *,
+    json: Annotated[bool, Parameter(help="Print one JSON object.", negative="")] = False,
+    model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+) -> int:
     """Tell what can run here and what to install for the rest; exits 3 if not even the CPU route works."""
     facts = machine_facts()
+    if model is not None:
+        with model_options.load(model) as network:
+            facts["nodes"] = {device: _nodes(network, device) for device in PROVIDERS if not facts["devices"][device]}
     print(json_format.dumps(facts) if json else _text(facts))
     return 0 if not facts["devices"]["cpu"] else 3
 
@@ -37,6 +59,15 @@ def machine_facts() -> dict[str, Any]:
         "devices": {device: provider_obstacles(device) for device in PROVIDERS},
         "gradients": [] if _version("torch") else ["torch is not installed: pip install 'sightline[torch]'."],
     }
+
+
+def _nodes(network: Model, device: Device) -> dict[str, dict[str, int]] | str:
+    """Nodes by provider and operator, or why there are none."""
+    try:
+        session = open_session(network, (network.logits_name,), Settings(device))
+    except SightlineError as reason:
+        return str(reason)
+    return {provider: dict(kinds.most_common()) for provider, kinds in placement(session).items()}
 
 
 def _version(name: str) -> str | None:
@@ -57,5 +88,13 @@ def _text(facts: dict[str, Any]) -> str:
     ]
     for device, reasons in facts["devices"].items():
         lines.append(f"{device:<9}  {'works' if not reasons else ' '.join(reasons)}")
+    for device, nodes in facts.get("nodes", {}).items():
+        lines.append(f"on {device:<7} {nodes if isinstance(nodes, str) else '; '.join(map(_counted, nodes.items()))}")
     lines.append(f"gradients  {'work' if not facts['gradients'] else ' '.join(facts['gradients'])}")
     return "\n".join(lines)
+
+
+def _counted(entry: tuple[str, dict[str, int]]) -> str:
+    provider, kinds = entry
+    named = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"{sum(kinds.values())} nodes on {provider} ({named})"

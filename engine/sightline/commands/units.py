@@ -6,6 +6,7 @@ import json as json_format
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -26,6 +27,7 @@ from sightline.report.units_page import LayerUnits, write_hierarchy, write_layer
 from sightline.units.patches import window_of
 from sightline.units.strongest import dead_units, duplicate_units
 from sightline.units.survey import Survey, survey
+from sightline.units.visualised import visualised
 
 EARLY_TO_LATE = (0.1, 0.5, 1.0)  # of the depth: layers that are shown unless some are named
 
@@ -42,6 +44,7 @@ def units(
     k: Annotated[int, Parameter(name=("-k", "--k"), help="Patches per unit.")] = 9,
     per_image: Annotated[int, Parameter(help="Patches of one image that may be among them.")] = 1,
     shown: Annotated[int, Parameter(help="Units with patches on a page; the table has all.")] = 64,
+    visualise: Annotated[int, Parameter(help="Units of each layer that also get a picture made by ascent.")] = 0,
     limit: Annotated[int | None, Parameter(help="At most so many images.")] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
@@ -50,6 +53,8 @@ def units(
     """Show what every unit of some layers looks for: the strongest patches of a data set, in one pass."""
     if min(k, per_image, shown, 1 if limit is None else limit) < 1:
         raise UsageError("-k, --per-image, --shown and --limit must be at least 1.")
+    if visualise < 0:
+        raise UsageError(f"--visualise {visualise} must be at least 0.")
     if not images:
         raise UsageError("Name the images: files, folders or patterns.")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "units.parquet").is_file())):
@@ -74,6 +79,11 @@ def units(
         seconds = time.monotonic() - start
         make_folder(out)
         tables = [_layer_units(network, name, found) for name in chosen]
+        if visualise:
+            tables = [
+                _visualised(network, name, one, visualise, compute.threads)
+                for name, one in zip(chosen, tables, strict=True)
+            ]
         pages = [write_layer(out / f"{safe_name(one.name)}.html", one, found.inputs, load, shown) for one in tables]
         hierarchy = write_hierarchy(out / "index.html", tables, [page.name for page in pages], found.inputs, load)
         _write_table(out / "units.parquet", tables, found, network)
@@ -105,6 +115,11 @@ def _layer_units(network: Model, name: str, found: Survey) -> LayerUnits:
         name=layer.module or name, field=layer.field, strongest=strongest, dead=dead_units(strongest),
         duplicates=tuple(duplicate_units(strongest)),
     )  # fmt: skip
+
+
+def _visualised(network: Model, name: str, table: LayerUnits, count: int, threads: int | None) -> LayerUnits:
+    channels = [int(channel) for channel in table.ranked[:count] if channel not in table.dead]
+    return replace(table, pictures=visualised(network, name, channels, table.field, threads))
 
 
 def _write_table(path: Path, tables: Sequence[LayerUnits], found: Survey, network: Model) -> None:

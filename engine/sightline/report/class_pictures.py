@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sightline.colour import number
 from sightline.report.panel import Panel, enlarge, method_name
 from sightline.types import FloatArray, IntArray, Result
 
@@ -49,5 +50,5 @@ def panels(result: ClassPictures, row: int | None) -> Iterator[Panel]:
 def _label(result: ClassPictures, row: int) -> str:
     seed, index = int(result.seeds[row]), result.classes[row]
     if index is None:
-        return f"seed {seed}: score {result.scores[row]:.3g}"
+        return f"seed {seed}: score {number(result.scores[row])}"
     return f"{index}, seed {seed}: {result.probabilities[row]:.3f}, shifted {result.shifted_probabilities[row]:.3f}"

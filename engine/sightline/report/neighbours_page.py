@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightline.colour import number
 from sightline.report.template import save_page
 from sightline.report.thumbnails import inline, thumbnail
 
@@ -62,7 +63,7 @@ class _Page:
                     (
                         picture(self.bank.paths[row]),
                         self.bank.ids[row],
-                        f"{score:.4g}",
+                        number(score),
                         self.labels[row] if self.labels else "",
                     )
                     for row, score in near

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sightline import __version__
+from sightline.colour import number
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -21,6 +22,7 @@ def page_chunks(template: str, **values: object) -> Iterator[str]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["number"] = number
     return environment.get_template(template).generate(version=__version__, **values)
 
 

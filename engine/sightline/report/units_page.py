@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as field_of
 from pathlib import Path
 
 import numpy as np
 
+from sightline.colour import number
 from sightline.graph.receptive import ReceptiveField
 from sightline.job.inputs import Input, Load
 from sightline.report.template import save_page
 from sightline.report.thumbnails import inline
-from sightline.types import FloatArray, IntArray
-from sightline.units.patches import peak_patches
+from sightline.types import ByteArray, FloatArray, IntArray
+from sightline.units.patches import peak_patches, shrunk
 from sightline.units.strongest import Strongest
 
 SIDE = 96  # pixels of a patch on a layer's page
@@ -33,6 +35,7 @@ class LayerUnits:
         strongest: the peaks.
         dead: channels that no image moves.
         duplicates: pairs of channels that respond alike, and how much alike.
+        pictures: (h, w, 3) of some channels, made by ascent.
     """
 
     name: str
@@ -40,6 +43,7 @@ class LayerUnits:
     strongest: Strongest
     dead: IntArray
     duplicates: tuple[tuple[int, int, float], ...]
+    pictures: Mapping[int, ByteArray] = field_of(default_factory=dict[int, ByteArray])
 
     @property
     def units(self) -> int:
@@ -68,8 +72,9 @@ def write_layer(path: Path, layer: LayerUnits, inputs: Sequence[Input], load: Lo
     rows = [
         (
             channel,
+            inline(shrunk(layer.pictures[channel], SIDE)) if channel in layer.pictures else "",
             [
-                (patches[channel, rank], f"{scores[channel, rank]:.3g}", inputs[image].id)
+                (patches[channel, rank], number(scores[channel, rank]), inputs[image].id)
                 for rank, image in enumerate(layer.strongest.peaks.images[channel])
                 if (channel, rank) in patches
             ],

@@ -28,6 +28,7 @@ class Settings:
         memory: bytes that activations of one run may take.
         sweep: how windows are hidden in turn: only what each changes is computed, or the whole network, or whichever
             is faster.
+        size: (H, W) of images where the graph leaves it open.
     """
 
     device: Device = "cpu"
@@ -35,6 +36,7 @@ class Settings:
     batch: int | None = None
     memory: int = 2 << 30
     sweep: Sweep = "auto"
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

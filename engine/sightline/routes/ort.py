@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
+import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,12 +15,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sightline.abilities import SweepChunk, Taps, Weights, WindowSweep
-from sightline.errors import BadModel, MissingProvider
+from sightline.errors import BadModel, MissingProvider, SightlineError
 from sightline.graph.expose_taps import ExposeTaps
-from sightline.graph.serialise import serialise
+from sightline.graph.serialise import Serialised, serialise
 from sightline.graph.start_at import StartAt
-from sightline.routes.base import Forecast, Request, Route, Settings
+from sightline.routes.base import Device, Forecast, Request, Route, Settings
 from sightline.routes.dense_sweep import dense_sweep
+from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles
 from sightline.routes.oracle import GraphOracle
 from sightline.routes.window_sweep import WindowSweeps, forecast
 from sightline.target import Target
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from sightline.model import Model
     from sightline.routes.incremental_sweep import Run
 
-PROVIDERS = {
+PROVIDERS: dict[Device, str] = {
     "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"
 }  # fmt: skip
 
@@ -133,6 +137,7 @@ def open_graph(graph: ir.Model, settings: Settings, title: str) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what matters reaches the caller as an exception
     options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs the cores are others'
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = PROVIDERS[settings.device]
     serialised = serialise(graph)
     weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in serialised.weights.values()]
@@ -141,15 +146,40 @@ def open_graph(graph: ir.Model, settings: Settings, title: str) -> Any:
         session: Any = onnxruntime.InferenceSession(
             serialised.graph,
             options,
-            providers=[(provider, _provider_options(settings))],
+            providers=[(provider, provider_options(graph, serialised, settings))],
             enable_fallback=0,  # a provider that fails is an error, never a silent CPU run
         )
         session.weights = weights  # it reads them where they lie, so they live as long as it does
-        return session
+    except SightlineError:
+        raise
     except Exception as reason:
         if settings.device != "cpu":
             raise MissingProvider(f"{provider} did not start: {reason}") from reason
         raise _translated(reason, f"ONNX Runtime refuses {title}") from reason
+    if settings.device == "tensorrt":
+        strays = {name: kinds for name, kinds in placement(session).items() if name != provider}
+        if strays:
+            raise MissingProvider(
+                f"TensorRT does not take all of {title}: "
+                + "; ".join(
+                    f"{sum(kinds.values())} nodes fell to {name} ({_few(kinds)})" for name, kinds in strays.items()
+                )
+                + ". What runs elsewhere is not counted as TensorRT: use --device cuda."
+            )
+    return session
+
+
+def placement(session: Any) -> dict[str, Counter[str]]:
+    """How many nodes of each operator every provider of a session runs."""
+    found = dict[str, Counter[str]]()
+    for part in session.get_provider_graph_assignment_info():
+        found.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    return found
+
+
+def _few(kinds: Counter[str]) -> str:
+    named = [f"{count} {kind}" for kind, count in kinds.most_common(4)]
+    return ", ".join([*named, "…"] if len(kinds) > len(named) else named)
 
 
 def _translated(reason: Exception, what: str) -> Exception:
@@ -160,10 +190,36 @@ def _translated(reason: Exception, what: str) -> Exception:
     return BadModel(f"{what}: {str(reason).strip().rstrip('.')}.") if spoken else reason
 
 
-def _provider_options(settings: Settings) -> dict[str, str]:
+def provider_options(graph: ir.Model, serialised: Serialised, settings: Settings) -> dict[str, str]:
+    """What the provider of a device is told.
+
+    Raises:
+        UsageError: see ``profiles`` and ``cache_options``.
+    """
     if settings.device == "cuda":
         return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    if settings.device == "tensorrt":
+        ranges = profiles(graph, batch=settings.batch, size=settings.size)
+        key = engine_key(serialised, precision_of(graph), chip(), ranges)
+        return {**ranges, **cache_options(cache_root(os.environ), key)}
     return {}
+
+
+def chip() -> Chip:
+    """The first device that NVIDIA's driver tells of, and the versions that engines depend on."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, check=True, capture_output=True, text=True, timeout=20).stdout.splitlines()
+        name, driver = (part.strip() for part in said[0].split(","))
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+        name, driver = "unknown", "unknown"
+    versions = installed_runtimes() | {"driver": driver}
+    for package in ("tensorrt-cu13-libs", "tensorrt-cu13", "tensorrt"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Chip(name, versions)
 
 
 def installed_runtimes() -> dict[str, str]:
@@ -187,7 +243,7 @@ def available_providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def provider_obstacles(device: str) -> list[str]:
+def provider_obstacles(device: Device) -> list[str]:
     """Why ONNX Runtime cannot run on this device here."""
     runtimes = installed_runtimes()
     if len(runtimes) > 1:

@@ -48,7 +48,7 @@ def projected(maps: FloatArray) -> FloatArray:
     """(h, w) projection of one image's maps (C, h, w) on their first component."""
     flat = maps.reshape(len(maps), -1).astype(np.float64)  # (C, N)
     centred = flat - flat.mean(axis=1, keepdims=True)
-    _, _, places = np.linalg.svd(centred, full_matrices=False)
-    projection = places[0] * np.linalg.norm(centred @ places[0])  # (N,)
+    _, places = np.linalg.eigh(centred.T @ centred)  # there are fewer positions than channels; the largest is last
+    projection = places[:, -1] * np.linalg.norm(centred @ places[:, -1])  # (N,)
     agrees = float(projection @ centred.sum(axis=0)) >= 0
     return np.asarray(projection if agrees else -projection, np.float32).reshape(maps.shape[1:])

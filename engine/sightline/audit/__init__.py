@@ -1,0 +1,1 @@
+"""Does the deployed artefact still look at the same things?"""

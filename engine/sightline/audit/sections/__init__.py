@@ -1,0 +1,1 @@
+"""Questions about a candidate, one file each."""

@@ -1,0 +1,139 @@
+"""Drift: does it still look at the same things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sightline.audit.context import Context
+from sightline.audit.maps import Likeness, likeness, maps_of, occlusion, randomised
+from sightline.audit.section import Finding, Outcome
+from sightline.colour import ColourScale, overlay
+from sightline.errors import SightlineError
+from sightline.image import encode_webp
+from sightline.methods.forward.occlusion import Occlusion
+from sightline.registry import entries
+from sightline.types import FloatArray, IntArray
+
+WORST = 6  # pairs of maps that the report shows
+CONTROLLED = 8  # photographs of the control
+CONTROLS = (0.34, 0.67, 1.0)  # shares of the layers, from the output, whose weights are shuffled
+BELOW = 0.5  # how far between floor and control the maps must have drifted to be told
+
+
+class Drift:
+    """Occlusion maps, and gradients where both have them, between a noise floor and a control.
+
+    The floor is the reference on another number of threads; the control the reference with shuffled weights.
+    """
+
+    name = "drift"
+    place = 30
+    figures: Mapping[str, str] = {
+        "occlusion_spearman": "rank correlation of the occlusion maps, mean over photographs",
+        "occlusion_ssim": "structural similarity of the occlusion maps",
+        "occlusion_top5": "overlap of the most important 5 % of the occlusion maps",
+        "occlusion_shift": "distance of the occlusion maps' centres of mass, as a share of the diagonal",
+        "saliency_spearman": "rank correlation of the gradients' maps, where both have gradients",
+        "saliency_ssim": "structural similarity of the gradients' maps",
+        "saliency_top5": "overlap of the most important 5 % of the gradients' maps",
+        "saliency_shift": "distance of the centres of mass of the gradients' maps",
+        "floor_spearman": "noise floor: the reference's occlusion maps on another number of threads",
+        "control_spearman": "control: those of the reference with all weights shuffled",
+        "drifted": "0 at the noise floor, 1 at the control: where the rank correlation lies between the two",
+    }
+
+    def run(self, context: Context) -> Outcome:
+        ours, theirs, threads = context.reference, context.candidate, context.options.threads
+        rows = context.some(context.options.maps)
+        classes = ours.predictions[rows]
+        method = occlusion(ours)
+        pair = [maps_of(one, method, rows, classes, threads) for one in (ours, theirs)]
+        alike = likeness(*pair)
+        figures: dict[str, float | None] = dict.fromkeys(self.figures, None) | dict(alike.means("occlusion"))
+        few = np.arange(min(CONTROLLED, len(rows)))
+        floor = likeness(pair[0][few], maps_of(ours, method, rows[few], classes[few], 1 if threads != 1 else 2))
+        quiet = float(floor.spearman.mean())
+        controls = self._controls(context, method, pair[0][few], rows[few], classes[few])
+        span = quiet - controls[-1]
+        drifted = float(np.clip((quiet - float(alike.spearman.mean())) / span, 0, 1)) if span > 1e-6 else 0.0
+        figures |= {"floor_spearman": quiet, "control_spearman": controls[-1], "drifted": drifted}
+        found, gradients = list[Finding](), self._gradients(context, rows, classes)
+        if isinstance(gradients, Finding):
+            found.append(gradients)
+        else:
+            figures |= gradients.means("saliency")
+        if drifted > BELOW:
+            found.append(
+                Finding(
+                    "fault",
+                    _told(drifted),
+                )
+            )
+        details = {
+            "window": [method.window, method.stride],
+            "controls": [[share, value] for share, value in zip(CONTROLS, controls, strict=True)],
+            "spearman": [float(one) for one in alike.spearman],
+            "worst": self._pictures(context, pair, alike, rows, classes),
+        }
+        by_class = {"occlusion_spearman": _by_class(context, classes, alike.spearman)}
+        return Outcome(figures, tuple(found), by_class, details)
+
+    def _controls(
+        self, context: Context, method: Occlusion, maps: FloatArray, rows: IntArray, classes: IntArray
+    ) -> list[float]:
+        found = list[float]()
+        for share in CONTROLS:
+            shuffled = randomised(context.reference, share)
+            other = maps_of(shuffled, method, rows, classes, context.options.threads)
+            found.append(float(likeness(maps, other).spearman.mean()))
+            shuffled.model.close()
+        return found
+
+    def _gradients(self, context: Context, rows: IntArray, classes: IntArray) -> Likeness | Finding:
+        """Likeness of the gradients' maps, or why there are none."""
+        saliency: Any = entries()["saliency"].load()()
+        maps = list[FloatArray]()
+        for artefact in (context.reference, context.candidate):
+            try:
+                maps.append(maps_of(artefact, saliency, rows, classes, context.options.threads))
+            except SightlineError as reason:
+                why = str(reason).splitlines()[0]
+                return Finding("note", f"Gradients were not compared: {artefact.model.path.name}: {why}")
+        return likeness(*maps)
+
+    def _pictures(
+        self, context: Context, pair: list[FloatArray], alike: Likeness, rows: IntArray, classes: IntArray
+    ) -> list[dict[str, Any]]:
+        """The photographs whose maps agree least, with both maps as files."""
+        shown = list[dict[str, Any]]()
+        for number, place in enumerate(np.argsort(alike.spearman, kind="stable")[:WORST]):
+            row = int(rows[place])
+            view = context.reference.batch.photos[row].view
+            assert view is not None
+            files = {"photo": view} | {
+                name: overlay(view, one[place], ColourScale.fit(one[place], signed=True, clip_percentile=99.5))
+                for name, one in zip(("reference", "candidate"), pair, strict=True)
+            }
+            names = {name: f"drift_{number}_{name}.webp" for name in files}
+            for name, pixels in files.items():
+                (context.folder / names[name]).write_bytes(encode_webp(pixels))
+            shown.append({
+                "id": context.reference.photos[row].id, "class": context.of_class(int(classes[place])),
+                "says": context.of_class(int(context.candidate.predictions[row])),
+                "spearman": float(alike.spearman[place]), "files": names,
+            })  # fmt: skip
+        return shown
+
+
+def _told(drifted: float) -> str:
+    return f"It looks elsewhere: {drifted:.0%} of the way from the noise floor to shuffled weights."
+
+
+def _by_class(context: Context, classes: IntArray, values: FloatArray) -> dict[str, float]:
+    return {context.of_class(int(one)): float(values[classes == one].mean()) for one in np.unique(classes)}
+
+
+SECTION = Drift()

@@ -1,0 +1,150 @@
+"""Identity: is it what it claims to be, and how does it differ before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sightline.audit.context import Context
+from sightline.audit.section import Finding, Outcome
+from sightline.graph.constants import constant_array
+from sightline.model import Model
+from sightline.routes.engines import precision_of
+
+BENDS = {  # operators that bend what passes, and what people call them
+    "Relu": "ReLU", "Clip": "a clipped ReLU (ReLU6)", "LeakyRelu": "leaky ReLU", "PRelu": "parametric ReLU",
+    "Elu": "ELU", "Selu": "SELU", "Gelu": "GELU", "HardSwish": "hard swish", "HardSigmoid": "hard sigmoid",
+    "Mish": "Mish", "Softplus": "softplus", "Tanh": "tanh", "Erf": "GELU",
+}  # fmt: skip
+FEW_LEVELS = 16  # of a weight tensor: four bits
+LARGE = 512  # elements from which so few levels are no accident
+APART = 0.05  # relative difference of weights worth telling; int8 per channel stays below 0.02
+
+
+class Identity:
+    """Hashes, operators, precision, preprocessing and weights, side by side."""
+
+    name = "identity"
+    place = 10
+    figures: Mapping[str, str] = {
+        "preprocessing_changes": "fields of the preprocessing that differ from the reference's",
+        "size_ratio": "bytes of the candidate's file over the reference's",
+        "parameters_ratio": "its parameters over the reference's",
+        "weights_apart": "largest relative difference of a weight tensor from the reference's of the same place",
+        "new_activations": "kinds of activation functions that the reference does not have",
+        "custom_operators": "nodes outside of ONNX's own operator sets",
+    }
+
+    def run(self, context: Context) -> Outcome:
+        reference, candidate = context.reference.model, context.candidate.model
+        found = list[Finding]()
+        found += _preprocessing(reference, candidate)
+        changes = float(len(found))
+        kinds = [Counter(node.op_type for node in model.graph.graph) for model in (reference, candidate)]
+        new = sorted(name for name in BENDS if kinds[1][name] and not kinds[0][name])
+        had = ", ".join(BENDS[name] for name in BENDS if kinds[0][name]) or "none"
+        found += [
+            Finding("fault", f"{kinds[1][name]} {name} nodes: {BENDS[name]}, where the reference has {had}.")
+            for name in new
+        ]
+        worst, differing = _weights(reference, candidate)
+        found += differing
+        foreign = Counter(node.domain for node in candidate.graph.graph if node.domain not in ("", "ai.onnx"))
+        if foreign:
+            named = ", ".join(f"{count} of {domain}" for domain, count in foreign.items())
+            found.append(Finding("warning", f"Nodes that are not ONNX's own, which not every runtime has: {named}."))
+        sizes = [_size(model) for model in (reference, candidate)]
+        figures: dict[str, float | None] = {
+            "preprocessing_changes": changes,
+            "size_ratio": sizes[1] / max(sizes[0], 1),
+            "parameters_ratio": candidate.layers.parameters / max(reference.layers.parameters, 1),
+            "weights_apart": worst,
+            "new_activations": float(len(new)),
+            "custom_operators": float(sum(foreign.values())),
+        }
+        details = {"reference": _facts(reference, sizes[0]), "candidate": _facts(candidate, sizes[1])}
+        return Outcome(figures, tuple(found), details=details)
+
+
+def _size(model: Model) -> int:
+    beside = model.path.with_name(model.path.name + ".data")
+    return sum(path.stat().st_size for path in (model.path, beside) if path.is_file())
+
+
+def _facts(model: Model, size: int) -> dict[str, Any]:
+    graph = model.graph
+    return {
+        "file": model.path.name, "sha256": model.sha256, "bytes": size, "precision": precision_of(graph),
+        "opset": {domain or "ai.onnx": version for domain, version in graph.opset_imports.items()},
+        "producer": " ".join(filter(None, (graph.producer_name, graph.producer_version))),
+        "preprocessing": str(model.preprocess), "parameters": model.layers.parameters, "macs": model.layers.macs,
+        "operators": dict(Counter(node.op_type for node in graph.graph).most_common()),
+        "provenance": _notes(model),
+    }  # fmt: skip
+
+
+def _notes(model: Model) -> dict[str, str]:
+    """What the exporter wrote, long lists left out."""
+    return {key: text for key, text in model.metadata.items() if key.startswith("sightline.") and len(text) < 400}
+
+
+def _preprocessing(reference: Model, candidate: Model) -> Iterator[Finding]:
+    one, other = asdict(reference.preprocess), asdict(candidate.preprocess)
+    for name, value in one.items():
+        if value != other[name]:
+            yield Finding(
+                "fault", f"Preprocessing differs in {name}: {_short(other[name])}, the reference has {_short(value)}."
+            )
+
+
+def _short(value: Any) -> str:
+    return " ".join(f"{one:g}" for one in value) if isinstance(value, tuple | list) else str(value)
+
+
+def _kernels(model: Model) -> list[tuple[str, NDArray[Any]]]:
+    """Weights of convolutions and products in the order in which they run, normalisation folded in."""
+    found = list[tuple[str, NDArray[Any]]]()
+    for node in model.folded.graph:
+        if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose") and len(node.inputs) > 1:
+            array = constant_array(node.inputs[1])
+            if array is not None and array.ndim >= 2:
+                found.append((str(node.outputs[0].name), _upright(node, array)))
+    return found
+
+
+def _upright(node: ir.Node, array: NDArray[Any]) -> NDArray[Any]:
+    """Gemm's second operand as (out, in)."""
+    turned = node.op_type == "MatMul" or (
+        node.op_type == "Gemm" and not ("transB" in node.attributes and node.attributes["transB"].as_int())
+    )
+    return array.T if turned and array.ndim == 2 else array
+
+
+def _weights(reference: Model, candidate: Model) -> tuple[float | None, list[Finding]]:
+    """The largest relative difference, and layers whose weights are not the reference's."""
+    ours, theirs = _kernels(reference), _kernels(candidate)
+    if [array.shape for _, array in ours] != [array.shape for _, array in theirs]:
+        text = (
+            f"Weights cannot be compared one by one: {len(ours)} layers with weights, the candidate has {len(theirs)}"
+        )
+        return None, [Finding("note", f"{text}, or they are of other shapes.")]
+    worst, found = 0.0, list[Finding]()
+    for (name, one), (_, other) in zip(ours, theirs, strict=True):
+        wide = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        apart = float(np.linalg.norm(wide[0] - wide[1]) / max(float(np.linalg.norm(wide[0])), 1e-30))
+        worst = max(worst, apart)
+        if apart > APART:
+            levels = len(np.unique(other))
+            coarse = f" and take {levels} values only" if levels <= FEW_LEVELS and other.size >= LARGE else ""
+            title = reference.layers.title(name) if any(one.name == name for one in reference.layers) else name
+            found.append(Finding("fault", f"Weights of {title} differ by {apart:.1%}{coarse}."))
+    return worst, found
+
+
+SECTION = Identity()

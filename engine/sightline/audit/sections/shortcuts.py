@@ -1,0 +1,156 @@
+"""Shortcuts: does a mark, a frame or a border decide, and did units die on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sightline.audit.clusters import FEWEST, GRID, Cluster, clusters, small, suspicious
+from sightline.audit.context import Context
+from sightline.audit.layers import matched
+from sightline.audit.maps import maps_of, occlusion
+from sightline.audit.section import Finding, Outcome
+from sightline.colour import ColourScale, overlay
+from sightline.image import encode_webp
+from sightline.types import FloatArray, IntArray
+
+CLASSES, EACH = 16, 16  # classes whose maps are clustered, and photographs of each
+SHOWN = 3  # photographs of a suspicious cluster
+PROBED = 12  # photographs on which units must stir
+RECTIFIED = ("Relu", "Clip", "LeakyRelu", "HardSwish")
+
+
+class Shortcuts:
+    """Attribution at borders and corners, clusters of a class's heatmaps, dead units."""
+
+    name = "shortcuts"
+    place = 60
+    figures: Mapping[str, str] = {
+        "border_mass": "share of the positive attribution within a tenth of the side from the border",
+        "border_mass_change": "the candidate's border mass less the reference's",
+        "corner_mass": "share of it in the four corners of that frame",
+        "suspicious_clusters": "clusters of a class's maps that all point to one place at the border",
+        "clustered_classes": "classes with photographs enough to be clustered",
+        "dead_units": "units that stir for no photograph in the candidate and for some in the reference",
+        "saturated_units": "units at their largest value in most places in the candidate and not in the reference",
+    }
+
+    def run(self, context: Context) -> Outcome:
+        rows, classes = _rows_by_class(context)
+        threads, method = context.options.threads, occlusion(context.candidate)
+        theirs = maps_of(context.candidate, method, rows, classes, threads)
+        few = np.arange(len(rows))[:: max(1, len(rows) // context.options.maps)]
+        ours = maps_of(context.reference, method, rows[few], classes[few], threads)
+        border, corner = masses(theirs, context.options.border)
+        before, _ = masses(ours, context.options.border)
+        found, shown, clustered = list[Finding](), list[dict[str, Any]](), 0
+        shrunk = small(theirs)
+        for index in np.unique(classes):
+            own = np.flatnonzero(classes == index)
+            parts = clusters(theirs[own])
+            clustered += bool(parts)
+            for part in parts:
+                if suspicious(part, shrunk[classes != index]):
+                    label = context.of_class(int(index))
+                    found.append(Finding("fault", _told(label, part, len(own))))
+                    shown.append(self._pictures(context, label, part, rows[own], theirs[own], len(shown)))
+        dead, saturated, named = _units(context)
+        if dead or saturated:
+            found.append(
+                Finding("warning", f"{dead} units died and {saturated} are saturated: {', '.join(named[:8])}.")
+            )
+        if not clustered:
+            found.append(Finding("note", f"No class has {FEWEST} photographs: heatmaps were not clustered."))
+        figures: dict[str, float | None] = {
+            "border_mass": float(border.mean()), "border_mass_change": float(border[few].mean() - before.mean()),
+            "corner_mass": float(corner.mean()), "suspicious_clusters": float(len(shown)),
+            "clustered_classes": float(clustered), "dead_units": float(dead), "saturated_units": float(saturated),
+        }  # fmt: skip
+        by_class = {
+            "border_mass": {
+                context.of_class(int(one)): float(border[classes == one].mean()) for one in np.unique(classes)
+            }
+        }
+        return Outcome(figures, tuple(found), by_class, {"clusters": shown, "units": named})
+
+    def _pictures(
+        self, context: Context, label: str, part: Cluster, rows: IntArray, maps: FloatArray, number: int
+    ) -> dict[str, Any]:
+        """Some photographs of a cluster with their maps, as files."""
+        files = list[str]()
+        for nth, place in enumerate(part.rows[:SHOWN]):
+            view = context.candidate.batch.photos[rows[place]].view
+            assert view is not None
+            scale = ColourScale.fit(maps[place], signed=True, clip_percentile=99.5)
+            for name, pixels in (("photo", view), ("map", overlay(view, maps[place], scale))):
+                files.append(f"shortcut_{number}_{nth}_{name}.webp")
+                (context.folder / files[-1]).write_bytes(encode_webp(pixels))
+        return {
+            "class": label, "photographs": len(part.rows), "cell": list(part.cell), "share": part.share,
+            "mass": part.mass, "mean": part.mean.tolist(), "files": files,
+        }  # fmt: skip
+
+
+def masses(maps: FloatArray, border: float) -> tuple[FloatArray, FloatArray]:
+    """(B,) shares of the positive values (B, H, W) in a frame along the border, and in its corners; 0 of none."""
+    height, width = maps.shape[1:]
+    depth = max(1, round(border * height)), max(1, round(border * width))
+    rows, columns = np.ones(height, np.bool_), np.ones(width, np.bool_)
+    rows[depth[0] : height - depth[0]] = False
+    columns[depth[1] : width - depth[1]] = False
+    positive = np.maximum(maps, 0).astype(np.float64)
+    total = np.maximum(positive.sum(axis=(1, 2)), 1e-30)
+    frame, corner = rows[:, None] | columns, rows[:, None] & columns
+    shares = [(positive[:, part].sum(axis=1) / total).astype(np.float32) for part in (frame, corner)]
+    return shares[0], shares[1]
+
+
+def _rows_by_class(context: Context) -> tuple[IntArray, IntArray]:
+    """Photographs of the classes with the most of them, a number of each, and the classes themselves."""
+    groups = context.candidate.predictions if context.truth is None else context.truth
+    names, counts = np.unique(groups, return_counts=True)
+    chosen = names[np.argsort(-counts, kind="stable")][:CLASSES]
+    rows = np.concatenate([np.flatnonzero(groups == one)[:EACH] for one in chosen])
+    return rows, groups[rows]
+
+
+def _told(label: str, part: Cluster, of: int) -> str:
+    down = "top" if part.cell[0] < GRID / 3 else "bottom" if part.cell[0] >= 2 * GRID / 3 else "middle"
+    across = "left" if part.cell[1] < GRID / 3 else "right" if part.cell[1] >= 2 * GRID / 3 else "centre"
+    return (
+        f"{len(part.rows)} of {of} photographs of {label!r} are decided by one place, {down} {across}: "
+        f"{part.share:.0%} of their maps peak there, with {part.mass:.0%} of what speaks for the class. A mark?"
+    )
+
+
+def _units(context: Context) -> tuple[int, int, list[str]]:
+    """Units that died or are saturated since the reference, and their names."""
+    pairs, _ = matched(context.reference.model, context.candidate.model)
+    pairs = [(one, other) for one, other in pairs if one.operator in RECTIFIED and len(one.shape) == 4]
+    if not pairs:
+        return 0, 0, []
+    names = [one.name for one, _ in pairs], [other.name for _, other in pairs]
+    stirs = [[np.zeros(one.shape[1], np.bool_) for one, _ in pairs] for _ in range(2)]
+    full = [[np.zeros(one.shape[1]) for one, _ in pairs] for _ in range(2)]
+    rows = context.some(PROBED)
+    for row in rows:
+        for side, artefact in enumerate((context.reference, context.candidate)):
+            maps = artefact.oracle.taps(artefact.batch.tensor[row : row + 1], names[side])
+            for place, name in enumerate(names[side]):
+                values = maps[name][0].reshape(maps[name].shape[1], -1)  # (C, h w)
+                highest = values.max(axis=1, keepdims=True)
+                stirs[side][place] |= highest[:, 0] > 0
+                full[side][place] += ((values == highest) & (highest > 0)).mean(axis=1) / len(rows)
+    found, dead, saturated = list[str](), 0, 0
+    for place, (layer, _) in enumerate(pairs):
+        died = np.flatnonzero(stirs[0][place] & ~stirs[1][place])
+        stuck = np.flatnonzero((full[1][place] > 0.5) & (full[0][place] <= 0.5) & stirs[1][place])
+        dead, saturated = dead + len(died), saturated + len(stuck)
+        title = context.reference.model.layers.title(layer.name)
+        found += [f"{title} {unit}" for unit in [*died, *stuck]]
+    return dead, saturated, found
+
+
+SECTION = Shortcuts()

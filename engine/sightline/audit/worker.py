@@ -1,0 +1,121 @@
+"""One candidate's sections, in a process of their own: a crash there is a finding here.
+
+Run as ``python -m sightline.audit.worker TASK.json``. Every section that is done is a file; one that is there already
+is not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.audit.context import Artefact, Context, Options, check_pair, read_pictures
+from sightline.audit.section import sections
+from sightline.job.files import write_atomically
+from sightline.job.inputs import Input
+from sightline.model import Model, load
+from sightline.preprocess import Preprocess
+from sightline.types import Photo
+
+RUNNING = "running.txt"  # the section at work, so that whoever finds the process dead knows where it died
+
+
+@dataclass(frozen=True)
+class Source:
+    """How to open an artefact again in another process."""
+
+    path: str
+    preprocess: str  # as JSON
+    size: tuple[int, int] | None
+    output: str
+
+    @classmethod
+    def of(cls, model: Model) -> Source:
+        """Of an opened one."""
+        size = model.input_size if model.input.size is None else None
+        return cls(str(model.path), model.preprocess.to_json(), size, model.output)
+
+    def load(self) -> Model:
+        """Open it."""
+        return load(self.path, preprocess=Preprocess.from_json(self.preprocess), size=self.size, output=self.output)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is given.
+
+    Attributes:
+        images: id and path of each photograph.
+        truth: class of each photograph by id, or empty.
+        wanted: sections by name; those that crashed are left out.
+    """
+
+    reference: Source
+    candidate: Source
+    images: list[tuple[str, str]]
+    truth: dict[str, int]
+    labels: list[str]
+    options: Options
+    folder: str
+    wanted: list[str]
+
+    def save(self, path: Path) -> None:
+        """Write it for the worker."""
+        write_atomically(path, [json.dumps(asdict(self)).encode()])
+
+    @classmethod
+    def read(cls, path: Path) -> Task:
+        """What ``save`` wrote."""
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for side in ("reference", "candidate"):
+            fields: dict[str, Any] = record[side]
+            size = None if fields["size"] is None else (int(fields["size"][0]), int(fields["size"][1]))
+            record[side] = Source(fields["path"], fields["preprocess"], size, fields["output"])
+        record["options"] = Options(**record["options"])
+        record["images"] = [(one[0], one[1]) for one in record["images"]]
+        return cls(**record)
+
+
+def result_path(folder: Path, section: str) -> Path:
+    """Where a section's outcome lies."""
+    return folder / f"{section}.json"
+
+
+def work(task: Task) -> None:
+    """Run the sections that are not done."""
+    folder = Path(task.folder)
+    left = [one for one in sections() if one.name in task.wanted and not result_path(folder, one.name).is_file()]
+    if not left:
+        return
+    _say(folder, "reading")
+    with task.reference.load() as reference, task.candidate.load() as candidate:
+        check_pair(reference, candidate)
+        context = _context(task, reference, candidate)
+        for section in left:
+            _say(folder, section.name)
+            start = time.monotonic()
+            outcome = replace(section.run(context), seconds=time.monotonic() - start)
+            write_atomically(result_path(folder, section.name), [json.dumps(outcome.to_json()).encode()])
+    _say(folder, "")
+
+
+def _context(task: Task, reference: Model, candidate: Model) -> Context:
+    pictures, kept, aside = read_pictures([Input(name, Path(path)) for name, path in task.images])
+    photos = tuple(Photo(one.id, one.path) for one in kept)
+    truth = np.array([task.truth[one.id] for one in kept], np.int64) if task.truth else None
+    pair = [Artefact(model, task.options, pictures, photos) for model in (reference, candidate)]
+    return Context(pair[0], pair[1], truth, tuple(aside), task.options, Path(task.folder), task.labels)
+
+
+def _say(folder: Path, section: str) -> None:
+    (folder / RUNNING).write_text(section, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    work(Task.read(Path(sys.argv[1])))

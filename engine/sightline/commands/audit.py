@@ -1,0 +1,236 @@
+"""Compare a deployed artefact with its reference: sightline audit REFERENCE CANDIDATE… --images DIR -o DIR."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from sightline.audit.context import Options, check_pair, read_pictures
+from sightline.audit.gates import Rule, judged, read_gates
+from sightline.audit.record import Verdict, difference, figures_of, read_record, write
+from sightline.audit.run import Audited, CannotAudit, audit_one, section_names
+from sightline.audit.section import known_figures
+from sightline.audit.worker import Source, Task
+from sightline.bank.labels import labels_of
+from sightline.commands._options import ModelOptions
+from sightline.commands._progress import ProgressLine
+from sightline.errors import OutputConflict, UnknownName, UsageError
+from sightline.file_names import free_name
+from sightline.job.files import make_folder, write_atomically
+from sightline.job.inputs import Inputs, inputs_from
+from sightline.job.run import Progress
+from sightline.model import Model
+from sightline.report.audit_page import write_page
+
+SETTINGS = "settings.json"  # of the audit in a folder: only the same one goes on
+
+
+def audit(
+    reference: Annotated[
+        str | None, Parameter(help="The trained model: a file, torchvision:NAME or timm:NAME.")
+    ] = None,
+    /,
+    *candidates: Annotated[str, Parameter(help="Artefacts that are shipped: .onnx files.")],
+    images: Annotated[tuple[str, ...], Parameter(help="Folders, files or patterns of photographs.")] = (),
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"), help="Folder of the audit.")] = None,
+    labels_by: Annotated[
+        str | None, Parameter(help="What is on each photograph: folder, number, or a table of id and label.")
+    ] = None,
+    gates: Annotated[Path | None, Parameter(help="Rules in TOML; those that are shipped unless given.")] = None,
+    baseline: Annotated[
+        Path | None, Parameter(help="Earlier audit.json that max_rise and max_fall hold against.")
+    ] = None,
+    section: Annotated[tuple[str, ...], Parameter(help="Only these sections; all unless given.")] = (),
+    maps: Annotated[int, Parameter(help="Photographs whose maps are compared.")] = 24,
+    window: Annotated[int, Parameter(help="Side of the occlusion window in pixels, at most.")] = 32,
+    stride: Annotated[int, Parameter(help="Pixels between two windows, at most.")] = 16,
+    attacked: Annotated[int, Parameter(help="Photographs that are corrupted and attacked.")] = 16,
+    limit: Annotated[int | None, Parameter(help="At most so many photographs.")] = None,
+    seed: Annotated[int, Parameter(help="Of noise and shuffles.")] = 0,
+    threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,
+    diff: Annotated[tuple[Path, ...], Parameter(help="Two audits: tell which figures changed.")] = (),
+    explain: Annotated[str | None, Parameter(help="Tell what a figure means and which rules hold it.")] = None,
+    json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
+    model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+) -> int:
+    """Does the deployed artefact still look at the same things? Exits 1 if a gate fails."""
+    rules = read_gates(gates)
+    if explain is not None:
+        return _explain(explain, rules)
+    if diff:
+        return _diff(diff, json=json)
+    if reference is None or not candidates or not images or out is None:
+        raise UsageError(
+            "Give a reference, candidates and photographs: sightline audit REF.onnx CAND.onnx --images DIR -o DIR."
+        )
+    if min(maps, window, stride, attacked, 1 if limit is None else limit) < 1 or seed < 0:
+        raise UsageError("--maps, --window, --stride, --attacked and --limit must be at least 1, --seed at least 0.")
+    unknown = [one for one in section if one not in section_names()]
+    if unknown:
+        raise UnknownName("section", unknown[0], section_names())
+    before = None if baseline is None else read_record(baseline)
+    options = Options(threads=threads, seed=seed, maps=maps, window=window, stride=stride, attacked=attacked)
+    inputs = Inputs(inputs_from(images).entries[:limit])
+    _, kept, aside = read_pictures(inputs.entries)
+    with model_options.load(_as_file(reference, out, model_options)) as trained:
+        truth = _truth(labels_by, kept, trained)
+        tasks, taken = list[Task](), set[str]()
+        files, wanted = [(one.id, str(one.path)) for one in kept], list(section) or section_names()
+        for one in candidates:
+            with _candidate(one, trained, model_options) as candidate:
+                check_pair(trained, candidate)
+                place = out / "candidates" / free_name(candidate.path.stem, taken)
+                tasks.append(
+                    Task(
+                        Source.of(trained), Source.of(candidate), files, truth, list(trained.labels), options,
+                        str(place), wanted,
+                    )
+                )  # fmt: skip
+        title = trained.path.name
+    _claim(out, tasks)
+    found = [_audited(task) for task in tasks]
+    verdict = Verdict(
+        title,
+        [
+            (one, judged(_held(rules, section), one.outcomes, figures_of(before, one.name) if before else None))
+            for one in found
+        ],
+        len(kept),
+        aside,
+    )
+    write(verdict, out)
+    page = write_page(out / "report.html", verdict, [Path(task.folder) for task in tasks])
+    _tell(verdict, page, json=json)
+    return verdict.exit_code
+
+
+def _held(rules: Sequence[Rule], section: Sequence[str]) -> list[Rule]:
+    """The rules on sections that were asked for."""
+    return [rule for rule in rules if not section or rule.figure.partition(".")[0] in section]
+
+
+def _as_file(reference: str, out: Path, options: ModelOptions) -> str:
+    """The reference as a file that other processes can open: one that is exported is kept beside the audit."""
+    if not reference.startswith(("torchvision:", "timm:")):
+        return reference
+    from sightline_exporters import export
+
+    make_folder(out)
+    path = out / "reference.onnx"
+    if not path.is_file():
+        export(reference, path, weights=options.weights)
+    return str(path)
+
+
+def _candidate(path: str, trained: Model, options: ModelOptions) -> Model:
+    """A candidate; what its file does not say of the images is what the reference's does."""
+    from sightline.model import load
+
+    found = load(path, output=options.output, size=trained.input_size if trained.input.size is None else None)
+    if not found.has_preprocess or options.preset is not None:
+        found.preprocess = trained.preprocess
+    return found
+
+
+def _truth(rule: str | None, kept: Sequence[Any], trained: Model) -> dict[str, int]:
+    """Class of each photograph by id.
+
+    Raises:
+        UsageError: a label that is no class of the model.
+    """
+    if rule is None:
+        return {}
+    named = labels_of(rule, [one.id for one in kept], [str(one.path) for one in kept])
+    known = {label: index for index, label in enumerate(trained.labels)}
+    known |= {str(index): index for index in range(trained.class_count)}
+    for label in named:
+        if label not in known:
+            raise UnknownName("class", label, known)
+    return {one.id: known[label] for one, label in zip(kept, named, strict=True)}
+
+
+def _claim(out: Path, tasks: Sequence[Task]) -> None:
+    """Make the folder, or see that what lies there is this very audit."""
+    asked = json_format.dumps([{**vars(task), "wanted": []} for task in tasks], default=vars, sort_keys=True)
+    path = out / SETTINGS
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != asked:
+            raise OutputConflict(f"{out} holds an audit of other models, photographs or options. Choose another -o.")
+        return
+    others = any(one.name != "reference.onnx" for one in out.iterdir()) if out.is_dir() else False
+    if out.exists() and (not out.is_dir() or others):
+        raise OutputConflict(f"{out} is not empty and holds no audit. Choose a folder that is new or empty.")
+    make_folder(out)
+    write_atomically(path, [asked.encode()])
+
+
+def _audited(task: Task) -> Audited:
+    name = Path(task.folder).name
+    with ProgressLine(f"audit {name}") as line:
+        shown = [""]
+
+        def tell(section: str, done: int, total: int) -> None:
+            if section != shown[0] and section:
+                shown[0] = section
+                print(f"{name}: {section} ({done} of {total} sections done)", file=sys.stderr)
+            line(Progress(done, total, 0, 0, 0.0))
+
+        try:
+            return audit_one(task, progress=tell)
+        except CannotAudit as reason:
+            return Audited(name, {}, {"opening": str(reason)})
+
+
+def _explain(figure: str, rules: Sequence[Rule]) -> int:
+    known = known_figures()
+    if figure not in known:
+        raise UnknownName("figure", figure, known)
+    print(f"{figure}: {known[figure]}.")
+    for rule in rules:
+        if rule.figure == figure:
+            print(f"Rule: {rule}. {rule.why}")
+    return 0
+
+
+def _diff(paths: Sequence[Path], *, json: bool) -> int:
+    if len(paths) != 2:
+        raise UsageError("--diff compares two audits: --diff BEFORE.json AFTER.json (each option once per file).")
+    rows = difference(read_record(paths[0]), read_record(paths[1]))
+    if json:
+        print(
+            json_format.dumps(
+                [dict(zip(("candidate", "figure", "before", "after"), row, strict=True)) for row in rows]
+            )
+        )
+        return 0
+    for candidate, figure, old, new in rows:
+        print(f"{candidate}: {figure}: {_number(old)} -> {_number(new)}")
+    if not rows:
+        print("No figure changed.")
+    return 0
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def _tell(verdict: Verdict, page: Path, *, json: bool) -> None:
+    if json:
+        record: Mapping[str, Any] = {"command": "audit", "report": str(page), **verdict.to_json()}
+        print(json_format.dumps(record, ensure_ascii=False))
+        return
+    for audited, rulings in verdict.candidates:
+        broken = [ruling for ruling in rulings if not ruling.holds]
+        print(f"{audited.name}: {len(rulings) - len(broken)} of {len(rulings)} rules hold.")
+        for ruling in broken:
+            print(f"  failed   {ruling.text}")
+        for section, one in audited.findings:
+            print(f"  {one.severity:<8} {section}: {one.text}")
+    for one, reason in verdict.set_aside:
+        print(f"Set aside: {one}: {reason}", file=sys.stderr)
+    print(f"{'Passed' if verdict.passed else 'Failed'}. {page}")

@@ -1,0 +1,251 @@
+"""Planted faults named by an audit, a crash that is a finding, and calls that cannot be answered."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from PIL import Image
+
+from commands.calling import Shell
+from problems import convolutional
+from sightline.audit.record import schema
+from sightline.audit.run import CannotAudit, audit_one, worker_command
+from sightline.audit.worker import Task, result_path
+from sightline.cli import call
+from sightline.demo import model_path
+from sightline.demo.dataset import batch
+from sightline.preprocess import METADATA_KEY
+
+FAST = ("--section", "identity", "--section", "parity", "--threads", "2")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    for number, pixels in enumerate(batch(21, range(24)).images):
+        Image.fromarray(pixels).save(folder / f"{number % 12:02d}_{number}.png")
+    return folder
+
+
+def weight(model: Any, shape: int, change: Callable[[np.ndarray], np.ndarray], place: int = 0) -> None:
+    """Change the weight of the so-manieth convolution."""
+    name = [node.input[1] for node in model.graph.node if node.op_type == "Conv"][place]
+    held = next(one for one in model.graph.initializer if one.name == name)
+    array = numpy_helper.to_array(held)
+    assert array.ndim == shape
+    held.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(array)).astype(np.float32), name))
+
+
+def four_bits(array: np.ndarray) -> np.ndarray:
+    step = np.abs(array).max() / 7
+    return np.clip(np.rint(array / step), -8, 7) * step
+
+
+def recorded(model: Any, **fields: Any) -> None:
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = json.dumps(json.loads(entry.value) | fields)
+
+
+def clipped(model: Any) -> None:
+    for name, value in (("low", 0.0), ("high", 6.0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+    for node in model.graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "Clip"
+            node.input.extend(["low", "high"])
+
+
+def scaled(model: Any) -> None:
+    name = model.graph.input[0].name
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
+    for node in model.graph.node:
+        node.input[:] = ["scaled" if one == name else one for one in node.input]
+    model.graph.node.insert(0, helper.make_node("Mul", [name, "half"], ["scaled"], name="scale"))
+
+
+PLANTED: dict[str, tuple[Callable[[Any], None], str, str]] = {
+    "faithful": (lambda _: None, "", ""),
+    "bgr": (lambda model: weight(model, 4, lambda w: w[:, ::-1]), "parity", "colours in the order BGR"),
+    "std": (lambda model: recorded(model, std=[0.5] * 3), "identity", "Preprocessing differs in std: 0.5 0.5 0.5"),
+    "scaled": (scaled, "parity", "wants other images than it is given"),
+    "fourbit": (lambda model: weight(model, 4, four_bits, 4), "identity", "take 15 values only"),
+    "relu6": (clipped, "identity", "7 Clip nodes: a clipped ReLU (ReLU6), where the reference has ReLU"),
+    "resize": (lambda m: recorded(m, interpolation="nearest"), "identity", "Preprocessing differs in interpolation"),
+}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, model = tmp_path_factory.mktemp("planted"), onnx.load(model_path())
+    for name, (change, _, _) in PLANTED.items():
+        made = copy.deepcopy(model)
+        change(made)
+        onnx.save(made, folder / f"{name}.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audited(planted: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("audits") / "audit"
+    files = [str(planted / f"{name}.onnx") for name in PLANTED]
+    assert (
+        call(["audit", "demo", *files, "--images", str(scenes), "-o", str(out), "--labels-by", "number", *FAST]) == 1
+    )
+    return out
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_faults_are_named_and_a_faithful_copy_is_not(audited: Path, name: str) -> None:
+    record = json.loads((audited / "audit.json").read_text())
+    jsonschema.validate(record, schema())
+    found = {one["name"]: one for one in record["candidates"]}[name]
+    _, section, text = PLANTED[name]
+    serious = [(one["section"], one["text"]) for one in found["findings"] if one["severity"] != "note"]
+    if not text:
+        assert found["passed"]
+        assert serious == []
+        assert found["figures"]["parity.error_max"] < 1e-4
+        return
+    assert not found["passed"]
+    assert any(where == section and text in told for where, told in serious), serious
+
+
+def test_a_finished_audit_is_not_done_again_and_another_is_refused(
+    shell: Shell, audited: Path, planted: Path, scenes: Path
+) -> None:
+    files = [planted / f"{name}.onnx" for name in PLANTED]
+    before = {path: path.stat().st_mtime_ns for path in audited.glob("candidates/*/*.json") if path.stem != "task"}
+    again = ("audit", "demo", *files, "--images", scenes, "-o", audited, "--labels-by", "number", *FAST)
+    assert shell(*again).code == 1
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    refused = shell("audit", "demo", files[0], "--images", scenes, "-o", audited, *FAST)
+    assert refused.code == 3
+    assert "holds an audit of other models, photographs or options" in refused.err
+
+
+def test_all_sections_of_one_candidate(shell: Shell, planted: Path, scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "audit"
+    few = ("--maps", "3", "--attacked", "2", "--limit", "13", "--threads", "2")
+    said = shell("audit", "demo", planted / "faithful.onnx", "--images", scenes, "-o", out, "--json", *few)
+    assert said.code == 0, said.err
+    assert said.json["passed"] is True
+    figures = said.json["candidates"][0]["figures"]
+    assert figures["drift.occlusion_spearman"] > 0.99
+    assert figures["drift.control_spearman"] < 0.5
+    assert figures["robustness.corrupted_drop"] == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "rules hold" in (out / "summary.md").read_text(encoding="utf-8")
+    assert (out / "junit.xml").is_file()
+
+
+def test_a_crash_in_a_section_is_a_finding_and_the_rest_goes_on(audited: Path, tmp_path: Path) -> None:
+    task = replace(Task.read(audited / "candidates" / "faithful" / "task.json"), folder=str(tmp_path / "crash"))
+    deaths = list[str]()
+
+    def command(path: Path) -> list[str]:
+        if "parity" in Task.read(path).wanted:  # the first time it gets there, the runtime aborts
+            deaths.append("once")
+            script = (
+                "import os, sys; from pathlib import Path; from sightline.audit import worker as w; "
+                "from sightline.audit.section import sections; "
+                "next(one for one in sections() if one.name == 'parity').__class__.run = lambda *_: os.abort(); "
+                "w.work(w.Task.read(Path(sys.argv[1])))"
+            )
+            return [
+                "python3" if shutil.which("python3") is None else worker_command(path)[0],
+                "-c",
+                script,
+                str(path),
+            ]
+        return list(worker_command(path))
+
+    found = audit_one(task, command=command)
+    assert deaths == ["once"]
+    assert set(found.outcomes) == {"identity"}
+    assert "SIGABRT" in found.crashes["parity"]
+    assert found.findings[0][1].severity == "fault"
+    assert result_path(tmp_path / "crash", "identity").is_file()
+
+
+def test_a_worker_that_cannot_begin_is_told(audited: Path, tmp_path: Path) -> None:
+    task = replace(Task.read(audited / "candidates" / "faithful" / "task.json"), folder=str(tmp_path / "dead"))
+    broken = replace(task, candidate=replace(task.candidate, path=str(tmp_path / "gone.onnx")))
+    with pytest.raises(CannotAudit, match=r"gone.onnx could not be audited: .*gone.onnx"):
+        audit_one(broken)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("demo",), 2, r"Give a reference, candidates and photographs"),
+        (("demo", "OTHER", "--images", "SCENES", "-o", "OUT"), 2, r"12 classes and .* 4: they do not answer"),
+        (("demo", "BROKEN", "--images", "SCENES", "-o", "OUT"), 3, r"broken.onnx"),
+        (("demo", "SAME", "--images", "EMPTY", "-o", "OUT"), 2, r"[Nn]o image"),
+        (("demo", "SAME", "--images", "SCENES", "-o", "OUT", "--section", "party"), 2, r"Did you mean 'parity'"),
+        (("demo", "SAME", "--images", "SCENES", "-o", "OUT", "--labels-by", "folder"), 2, r"No class is named"),
+        (("demo", "SAME", "--images", "SCENES", "-o", "OUT", "--maps", "0"), 2, r"must be at least 1"),
+        (("--explain", "parity.cosin"), 2, r"Did you mean 'parity.cosine'"),
+        (("--diff", "SAME"), 2, r"compares two audits"),
+    ],
+)  # fmt: skip
+def test_calls_that_cannot_be_answered(
+    shell: Shell, planted: Path, scenes: Path, tmp_path: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    places: dict[str, object] = {
+        "OTHER": convolutional().save(tmp_path),
+        "BROKEN": tmp_path / "broken.onnx",
+        "SAME": planted / "faithful.onnx",
+        "SCENES": scenes, "EMPTY": tmp_path / "empty", "OUT": tmp_path / "out",
+    }  # fmt: skip
+    said = shell("audit", *(places.get(word, word) for word in words))
+    assert said.code == code, said
+    import re
+
+    assert re.search(message, said.err), said.err
+
+
+def test_accuracy_that_nobody_can_know_fails_where_it_is_gated(
+    shell: Shell, planted: Path, scenes: Path, tmp_path: Path
+) -> None:
+    gates = tmp_path / "gates.toml"
+    gates.write_text('[[rule]]\nfigure = "parity.accuracy"\nmin = 0.5\n')
+    asked = ("audit", "demo", planted / "faithful.onnx", "--images", scenes, "--gates", gates, *FAST)
+    said = shell(*asked, "-o", tmp_path / "without")
+    assert said.code == 1
+    assert "parity.accuracy at least 0.5: not measured" in said.out
+    assert shell(*asked, "-o", tmp_path / "with", "--labels-by", "number").code == 0
+    told = shell("audit", "--explain", "parity.accuracy", "--gates", gates)
+    assert "share of photographs whose highest class is their label" in told.out
+    changed = shell("audit", "--diff", tmp_path / "without", "--diff", tmp_path / "with")
+    assert "parity.accuracy: not measured -> " in changed.out
+
+
+def test_variants_in_other_precisions(shell: Shell, scenes: Path, tmp_path: Path) -> None:
+    half = shell("quantize", "demo", "--to", "fp16", "-o", tmp_path / "half.onnx", "--json").json
+    assert half["bytes"] < 0.6 * half["bytes_before"]
+    assert half["relative_error"] < 0.01
+    codes = shell("quantize", "demo", "--to", "int8", "--calib", scenes, "-o", tmp_path / "int8.onnx", "--json").json
+    assert codes["bytes"] < 0.4 * codes["bytes_before"]
+    assert codes["relative_error"] < 0.1
+    model = onnx.load(tmp_path / "int8.onnx")
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    assert METADATA_KEY in notes
+    assert notes["sightline.exporter"].endswith("int8, minmax over 24 images")
+    assert "int8 needs photographs" in shell("quantize", "demo", "--to", "int8", "-o", tmp_path / "x.onnx").err
+    excluded = shell("quantize", "demo", "--to", "fp16", "-o", tmp_path / "y.onnx", "--exclude", "nothing")
+    assert "No node is named 'nothing'" in excluded.err
