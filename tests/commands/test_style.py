@@ -21,7 +21,9 @@ def photograph(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_style_in_the_box_paints_a_photograph_at_its_own_size(shell: Shell, photograph: Path, tmp_path: Path) -> None:
+def test_the_style_in_the_box_paints_a_photograph_at_its_own_size(
+    shell: Shell, photograph: Path, tmp_path: Path
+) -> None:
     said = shell("style", "apply", "demo", photograph, "-o", tmp_path / "out", "--json", "--threads", "2")
     assert said.code == 0
     assert said.json["painted"] == [str(tmp_path / "out" / "photo.png")]
@@ -50,7 +52,9 @@ def test_films_are_painted_frame_by_frame(shell: Shell, tmp_path: Path) -> None:
 def test_what_cannot_be_painted_is_set_aside(shell: Shell, photograph: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"nothing")
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
-    said = shell("style", "apply", "demo", photograph, tmp_path / "broken.png", tmp_path / "broken.mp4", "-o", tmp_path / "out")
+    said = shell(
+        "style", "apply", "demo", photograph, tmp_path / "broken.png", tmp_path / "broken.mp4", "-o", tmp_path / "out"
+    )
     assert said.code == 4
     assert said.err.count("Set aside") == 2
     assert (tmp_path / "out" / "photo.png").is_file()
@@ -58,8 +62,8 @@ def test_what_cannot_be_painted_is_set_aside(shell: Shell, photograph: Path, tmp
 
 def test_a_style_is_trained_stopped_and_applied(shell: Shell, net: Path, photograph: Path, tmp_path: Path) -> None:
     given = (
-        photograph, photograph, "--model", net, *PLAIN, "-o", tmp_path / "mine", "--steps", "3", "--crop", "16", "--width",
-        "2", "--blocks", "1", "--batch", "1", "--style-side", "24", "--threads", "2",
+        photograph, photograph, "--model", net, *PLAIN, "-o", tmp_path / "mine", "--steps", "3", "--crop", "16",
+        "--width", "2", "--blocks", "1", "--batch", "1", "--style-side", "24", "--threads", "2",
     )  # fmt: skip
     said = shell("style", "train", *given)
     assert said.code == 0, said
@@ -85,8 +89,8 @@ def test_mistakes_are_told(shell: Shell, net: Path, photograph: Path, tmp_path: 
 
 def test_a_photograph_is_painted_by_descent(shell: Shell, net: Path, photograph: Path, tmp_path: Path) -> None:
     said = shell(
-        "run", "style_transfer", net, photograph, "--style", photograph, *PLAIN, "-o", tmp_path / "out", "--steps", "2",
-        "--report", "--overlays", "--threads", "2", "--frames", "2",
+        "run", "style_transfer", net, photograph, "--style", photograph, *PLAIN, "-o", tmp_path / "out",
+        "--steps", "2", "--report", "--overlays", "--threads", "2", "--frames", "2",
     )  # fmt: skip
     assert said.code == 0, said
     assert (tmp_path / "out" / "paintings" / "photo.png").is_file()

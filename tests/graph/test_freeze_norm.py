@@ -22,8 +22,10 @@ def network(folder: Path, seed: int) -> ir.Model:
     """Conv, instance norm, ReLU, Conv, instance norm; any size."""
     rng = np.random.default_rng(seed)
     arrays = {
-        "k1": rng.normal(size=(4, 3, 3, 3)), "b1": rng.normal(size=4), "g1": rng.normal(size=4), "s1": rng.normal(size=4),
-        "k2": rng.normal(size=(2, 4, 1, 1)), "b2": rng.normal(size=2), "g2": rng.normal(size=2), "s2": rng.normal(size=2),
+        "k1": rng.normal(size=(4, 3, 3, 3)), "b1": rng.normal(size=4),
+        "g1": rng.normal(size=4), "s1": rng.normal(size=4),
+        "k2": rng.normal(size=(2, 4, 1, 1)), "b2": rng.normal(size=2),
+        "g2": rng.normal(size=2), "s2": rng.normal(size=2),
     }  # fmt: skip
     nodes = [
         node("Conv", "image k1 b1", "c1", pads=[1, 1, 1, 1]),

@@ -61,7 +61,12 @@ def test_a_texture_may_be_larger_than_its_sample_and_is_filmed(model: Model) -> 
     images = PROBLEM.images(seed=4, count=1)
     found = textures(model, images, GatysTexture(side=12, steps=4, frames=2, optimiser="adam"))
     height, width = PROBLEM.shape[1:]
-    assert found.values.shape == (1, round(height * 12 / min(height, width)), round(width * 12 / min(height, width)), 3)
+    assert found.values.shape == (
+        1,
+        round(height * 12 / min(height, width)),
+        round(width * 12 / min(height, width)),
+        3,
+    )
     assert found.frames.shape == (1, 2, *found.values.shape[1:])
     files = dict(found.files({"0": "zero"}))
     assert sorted(files) == ["paintings/zero.gif", "paintings/zero.png"]

@@ -71,18 +71,25 @@ def test_losses_are_those_of_the_formula(model: Model, pictures: list[str], seed
     seen = np.clip(images, -5, 5)
     error, whole = features(made, 4, two) - features(seen, 4, two), features(seen, 4, two)
     np.testing.assert_allclose(
-        found.content_after, np.square(error).sum(axis=(1, 2)) / np.square(whole).sum(axis=(1, 2)), rtol=2e-2, atol=1e-4
+        found.content_after,
+        np.square(error).sum(axis=(1, 2)) / np.square(whole).sum(axis=(1, 2)),
+        rtol=2e-2,
+        atol=1e-4,
     )
     assert (found.style_after < found.style_before).all()
 
 
-def test_without_style_the_content_stays_and_without_content_the_style_comes(model: Model, pictures: list[str]) -> None:
+def test_without_style_the_content_stays_and_without_content_the_style_comes(
+    model: Model, pictures: list[str]
+) -> None:
     images = PROBLEM.images(seed=6, count=1)
     layers = {"style_layers": ("relu1",), "content_layers": ("relu1",)}
     still = painted(model, images, StyleTransfer(style=(pictures[0],), style_weight=0.0, steps=5, **layers, **PLAIN))
     shown = np.moveaxis(np.clip(images, -5, 5) + 5, 1, -1) * 25.5
     np.testing.assert_allclose(still.values, shown, atol=1e-2)
-    gone = painted(model, images, StyleTransfer(style=(pictures[0],), content_weight=0.0, steps=60, **layers, **PLAIN))
+    gone = painted(
+        model, images, StyleTransfer(style=(pictures[0],), content_weight=0.0, steps=60, **layers, **PLAIN)
+    )
     assert gone.style_after[0] < still.style_after[0] / 20
     assert gone.content_after[0] > still.content_after[0] + 0.1
 

@@ -37,7 +37,9 @@ def by_torch(network: StyleNetwork, picture: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(40, 64), (33, 47), (1, 1), (5, 90)])
-def test_a_picture_of_any_size_is_what_torch_makes_of_it(network: StyleNetwork, folder: Path, size: tuple[int, int]) -> None:
+def test_a_picture_of_any_size_is_what_torch_makes_of_it(
+    network: StyleNetwork, folder: Path, size: tuple[int, int]
+) -> None:
     picture = photograph(1, *size)
     (found,) = Stylist(Style.read(str(folder)), THREADS).paint([picture])
     assert found.shape == picture.shape
@@ -65,7 +67,7 @@ def test_tiles_meet_without_seams(folder: Path) -> None:
 
 
 def test_the_network_sees_no_further_than_tiles_overlap() -> None:
-    """Of the largest network that anybody trains without saying so: one pixel changed changes none beyond the reach."""
+    """Of the largest network that is trained unless asked otherwise: one changed pixel changes none beyond the reach."""
     torch.manual_seed(0)
     network = StyleNetwork(2, 5).eval()
     for part in network.modules():  # fixed statistics, so that changes do not travel through means
@@ -78,7 +80,7 @@ def test_the_network_sees_no_further_than_tiles_overlap() -> None:
     with torch.no_grad():
         changed = (network(other) - network(image)).abs().amax(dim=(0, 1)) > 0
     rows = torch.nonzero(changed.any(dim=1)).flatten()
-    assert 0 < len(rows)
+    assert len(rows) > 0
     assert side // 2 - int(rows.min()) <= REACH
     assert int(rows.max()) - side // 2 <= REACH
 
@@ -109,6 +111,8 @@ def test_painting_needs_no_torch(folder: Path, tmp_path: Path) -> None:
 
     Image.fromarray(photograph(1, 30, 40)).save(tmp_path / "photo.png")
     call = ["style", "apply", str(folder), str(tmp_path / "photo.png"), "-o", str(tmp_path / "out"), "--json"]
-    code = f"from sightline.cli import call; import sys; assert call({call!r}) == 0; assert 'torch' not in sys.modules"
+    code = (
+        f"from sightline.cli import call; import sys; assert call({call!r}) == 0; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert (tmp_path / "out" / "photo.png").is_file()

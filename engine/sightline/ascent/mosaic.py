@@ -31,9 +31,7 @@ class Tile:
 ALL = (slice(None), slice(None))
 
 
-def mosaic(
-    fields: Mapping[str, ReceptiveField | None], size: tuple[int, int], side: int | None
-) -> tuple[Tile, ...]:
+def mosaic(fields: Mapping[str, ReceptiveField | None], size: tuple[int, int], side: int | None) -> tuple[Tile, ...]:
     """The tiles of a picture of a size; one that is all of it where ``side`` is None or no side is longer.
 
     Args:

@@ -195,5 +195,7 @@ def train(
             return not stop.made
 
         finished = train_style(network, lesson, course, tell, resume=resume)
-    print(f"{out}: " + ("finished; paint with it: sightline style apply" if finished else "stopped; --resume goes on"))
+    print(
+        f"{out}: " + ("finished; paint with it: sightline style apply" if finished else "stopped; --resume goes on")
+    )
     return 0 if finished else 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +14,7 @@ from sightline.graph.pass_ import GraphPass
 
 Statistics = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # by output: mean and variance, (C,) each
 MEAN, VARIANCE = ".mean", ".variance"
+POOLED = [0, 2, 3]  # batch, height, width
 
 
 def normalisations(model: ir.Model) -> tuple[str, ...]:
@@ -33,24 +35,31 @@ class PoolNorm(GraphPass):
         graph = model.graph
         for norm in [node for node in graph if node.op_type == "InstanceNormalization"]:
             name = str(norm.outputs[0].name)
-            axes = _constant(graph, f"{name}.axes", np.array([0, 2, 3], np.int64))
             column = _constant(graph, f"{name}.column", np.array([-1, 1, 1], np.int64))
             epsilon = _constant(graph, f"{name}.epsilon", np.float32(_epsilon(norm)).reshape(1))
-            new = list[ir.Node]()
+            new, axes, as_attribute = list[ir.Node](), list[ir.Value | None](), dict[str, Any]()
+            if graph.opset_imports.get("", 0) >= 18:
+                axes.append(_constant(graph, f"{name}.axes", np.array(POOLED, np.int64)))
+            else:
+                as_attribute["axes"] = POOLED
 
-            def node(kind: str, inputs: list[ir.Value | None], output: str, new: list[ir.Node] = new, **attributes: int) -> ir.Value:
+            def node(
+                kind: str, inputs: list[ir.Value | None], output: str, new: list[ir.Node] = new, **attributes: Any
+            ) -> ir.Value:
                 made = ir.node(kind, inputs, attributes=attributes)
                 made.outputs[0].name = output
                 new.append(made)
                 return made.outputs[0]
 
             x, scale, bias = norm.inputs
-            mean = node("ReduceMean", [x, axes], f"{name}{MEAN}", keepdims=0)
+            mean = node("ReduceMean", [x, *axes], f"{name}{MEAN}", keepdims=0, **as_attribute)
             centred = node("Sub", [x, node("Reshape", [mean, column], f"{name}.mean.column")], f"{name}.centred")
             squared = node("Mul", [centred, centred], f"{name}.squared")
-            variance = node("ReduceMean", [squared, axes], f"{name}{VARIANCE}", keepdims=0)
+            variance = node("ReduceMean", [squared, *axes], f"{name}{VARIANCE}", keepdims=0, **as_attribute)
             spread = node("Sqrt", [node("Add", [variance, epsilon], f"{name}.shifted")], f"{name}.spread")
-            factor = node("Reshape", [node("Div", [scale, spread], f"{name}.factor"), column], f"{name}.factor.column")
+            factor = node(
+                "Reshape", [node("Div", [scale, spread], f"{name}.factor"), column], f"{name}.factor.column"
+            )
             shift = node("Reshape", [bias, column], f"{name}.shift")
             scaled = node("Mul", [centred, factor], f"{name}.scaled")
             node("Add", [scaled, shift], name)

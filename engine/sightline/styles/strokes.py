@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sightline.demo.textures import clouds
 from sightline.types import ByteArray
 
-# Night blue, blue, turquoise, cream, yellow, orange: red, green and blue of 0 to 255, from the low to the high ground.
+# Night blue, blue, turquoise, cream, yellow, orange: red, green, blue of 0 to 255, from low to high ground.
 COLOURS = np.array(
     [(16, 24, 72), (28, 62, 138), (34, 128, 160), (238, 226, 190), (246, 190, 62), (214, 92, 36)], np.float64
 )

@@ -65,10 +65,17 @@ class Style:
         folder = OWN if source == "demo" else Path(source)
         path = folder if folder.is_file() else folder / GRAPH
         if not path.is_file():
-            there = f"{folder} holds no {GRAPH}: its training is not finished" if folder.is_dir() else f"There is no {folder}"
+            there = (
+                f"{folder} holds no {GRAPH}: its training is not finished"
+                if folder.is_dir()
+                else f"There is no {folder}"
+            )
             raise UsageError(f"{there}. Give demo, or a folder that sightline style train finished.")
         graph = load_graph(path).model
-        shapes = [(value.shape and len(value.shape), value.shape and value.shape[1]) for value in (*graph.graph.inputs, *graph.graph.outputs)]
+        shapes = [
+            (value.shape and len(value.shape), value.shape and value.shape[1])
+            for value in (*graph.graph.inputs, *graph.graph.outputs)
+        ]
         if shapes != [(4, 3), (4, 3)]:
             raise BadModel(f"{path} does not turn pictures (B, 3, H, W) into pictures: it is no style network.")
         card = path.with_name(CARD)

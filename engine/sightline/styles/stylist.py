@@ -63,7 +63,9 @@ class Stylist:
         painted = np.empty_like(wide)
         for top, bottom in pairwise(_cuts(wide.shape[0], self.tile)):
             for left, right in pairwise(_cuts(wide.shape[1], self.tile)):
-                rows, columns = (slice(max(0, low - REACH), high + REACH) for low, high in ((top, bottom), (left, right)))
+                rows, columns = (
+                    slice(max(0, low - REACH), high + REACH) for low, high in ((top, bottom), (left, right))
+                )
                 piece = _pixels(_painted(session, wide[None, rows, columns]))[0]
                 above, before = top - rows.start, left - columns.start
                 painted[top:bottom, left:right] = piece[above : above + bottom - top, before : before + right - left]

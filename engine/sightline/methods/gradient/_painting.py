@@ -27,7 +27,9 @@ def check_maps(oracle: Differentiable, layers: Sequence[str]) -> None:
     for layer in layers:
         shape = table.find(layer).shape
         if len(shape) != 4:
-            raise UsageError(f"Layer {layer!r} of shape {shape[1:]} has no positions. sightline inspect lists layers.")
+            raise UsageError(
+                f"Layer {layer!r} of shape {shape[1:]} has no positions. sightline inspect lists layers."
+            )
 
 
 def evened(layers: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
@@ -35,12 +37,14 @@ def evened(layers: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
     given = tuple(weights) or (1.0,) * len(layers)
     if len(given) != len(layers) or min(given) < 0 or not 0 < sum(given) < np.inf:
         raise UsageError(
-            f"{len(given)} weights {given} for {len(layers)} ({', '.join(layers)}): give one each, at least 0, not all 0."
+            f"{len(given)} weights {given} for {len(layers)} ({', '.join(layers)}): one each, at least 0, not all 0."
         )
     return {layer: weight / sum(given) for layer, weight in zip(layers, given, strict=True)}
 
 
-def painted(oracle: Differentiable, images: Batch, method: Any, options: Mapping[str, Any], paint: Paint) -> Paintings:
+def painted(
+    oracle: Differentiable, images: Batch, method: Any, options: Mapping[str, Any], paint: Paint
+) -> Paintings:
     """Batches of images painted side by side, one by one with L-BFGS.
 
     Args:
@@ -124,7 +128,7 @@ def check_painting(method: Any) -> None:
         raise UnknownName("optimiser", method.optimiser, ("lbfgs", "adam"))
     if not 0 < method.rate < np.inf or not 0 <= method.total_variation < np.inf:
         raise UsageError(
-            f"rate={method.rate} must be above 0 and total_variation={method.total_variation} at least 0, both finite."
+            f"rate={method.rate} must be above 0, total_variation={method.total_variation} at least 0, both finite."
         )
     for name in ("side", "tile"):
         value = getattr(method, name)

@@ -12,7 +12,11 @@ from sightline.ascent.painting import Painter, Wanted
 from sightline.ascent.paintings import Paintings
 from sightline.ascent.parametrisation import noise
 from sightline.methods.gradient._painting import (
-    Optimiser, check_painting, evened, painted, passes,
+    Optimiser,
+    check_painting,
+    evened,
+    painted,
+    passes,
 )  # fmt: skip
 from sightline.registry import method
 from sightline.target import Target
@@ -37,7 +41,9 @@ class GatysTexture:
         UsageError: parameters out of range, or a layer without positions.
     """
 
-    layers: tuple[str, ...] = ()  # whose Gram matrices are matched; five of the first three fifths when none are given
+    layers: tuple[
+        str, ...
+    ] = ()  # whose Gram matrices are matched; five of the first three fifths when none are given
     layer_weights: tuple[float, ...] = ()  # one per layer; equal when none are given
     side: int | None = None  # pixels of the texture's shorter side; that of the model's input when not given
     steps: int = 300  # of the descent, shared by the sizes

@@ -21,7 +21,11 @@ from sightline.ascent.pixels import pixel_values
 from sightline.errors import UnknownName, UsageError
 from sightline.image import read_image
 from sightline.methods.gradient._painting import (
-    Optimiser, check_painting, evened, painted, passes,
+    Optimiser,
+    check_painting,
+    evened,
+    painted,
+    passes,
 )  # fmt: skip
 from sightline.preprocess import Preprocess
 from sightline.registry import method
@@ -40,8 +44,8 @@ class StyleTransfer:
     """Images that keep their content and take the style of other pictures, by gradient descent.
 
     Gatys, Ecker, Bethge, "Image Style Transfer Using Convolutional Neural Networks" (2016): features of one layer as
-    in the image, Gram matrices of several as in the style. Each layer's loss is taken over the squared norm of what is
-    wanted, so that weights mean the same for every network; of several styles the mean of the matrices is wanted.
+    in the image, Gram matrices of several as in the style. Each layer's loss is divided by the squared norm of what
+    is wanted, so that weights mean the same for every network; of several styles the mean of the matrices is wanted.
     Colours are kept as Gatys, Bethge, Hertzmann, Shechtman (2016), arXiv:1606.05897, do.
 
     Returns ``Paintings`` (B, H, W, 3) float32, 0 to 255, with the losses before, after and at every step.
@@ -58,7 +62,9 @@ class StyleTransfer:
     content_weight: float = 0.5  # of the content's loss
     total_variation: float = 0.05  # weight of the differences between neighbours
     style_scale: float = 1.0  # the style's shorter side over the painting's: smaller strokes below 1
-    colour: Literal["style", "luminance", "matched"] = "style"  # luminance keeps the image's, matched recolours the style
+    colour: Literal["style", "luminance", "matched"] = (
+        "style"  # luminance keeps the image's, matched recolours the style
+    )
     start: Literal["content", "noise", "style"] = "content"  # what is changed
     style_layers: tuple[str, ...] = ()  # five of the first three fifths when none are given
     layer_weights: tuple[float, ...] = ()  # one per style layer; equal when none are given
@@ -123,7 +129,9 @@ class StyleTransfer:
         count, channels, height, width = content.shape
         if self.start == "noise":
             return noise([self.seed] * count, (channels, height, width), preprocess, CONTRAST)
-        rows = [_covering(style, height, width) for style in np.broadcast_to(styles[0], (count, *styles[0].shape[1:]))]
+        rows = [
+            _covering(style, height, width) for style in np.broadcast_to(styles[0], (count, *styles[0].shape[1:]))
+        ]
         return np.array(rows, np.float32).reshape(content.shape)
 
     def _shares(self) -> tuple[float, ...]:

@@ -63,7 +63,7 @@ class Lesson:
         if not 0 < self.rate < math.inf or not all(0 <= weight < math.inf for weight in weights):
             raise UsageError(
                 f"rate={self.rate} must be above 0, style_weight={self.style_weight}, "
-                f"content_weight={self.content_weight} and total_variation={self.total_variation} at least 0, all finite."
+                f"content_weight={self.content_weight} and total_variation={self.total_variation} at least 0, finite."
             )
 
     def rate_at(self, step: int) -> float:
@@ -96,7 +96,11 @@ def begin(folder: Path, lesson: Lesson, facts: dict[str, str], *, resume: bool) 
     path = folder / NOTES
     if path.is_file():
         there = json.loads(path.read_text(encoding="utf-8"))
-        different = [f"{name} was {there.get(name)!r}, not {value!r}" for name, value in notes.items() if there.get(name) != value]
+        different = [
+            f"{name} was {there.get(name)!r}, not {value!r}"
+            for name, value in notes.items()
+            if there.get(name) != value
+        ]
         if different:
             raise OutputConflict(f"{folder} holds another training: {'; '.join(different)}. Choose a new folder.")
         if not resume:

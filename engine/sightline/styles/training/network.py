@@ -33,7 +33,7 @@ class Residual(nn.Module):
 
 
 class Larger(nn.Module):
-    """Twice as high and wide: nearest neighbours, then a convolution, which leaves no chessboard (Odena et al. 2016)."""
+    """Twice as high and wide: nearest neighbours, then a convolution, so without a chessboard (Odena et al. 2016)."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -47,8 +47,8 @@ class StyleNetwork(nn.Module):
     """Pictures (B, 3, H, W) of 0 to 1 to paintings likewise; H and W any multiples of 4.
 
     Johnson, Alahi, Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution" (2016), with
-    instance normalisation (Ulyanov, Vedaldi, Lempitsky 2016) and resize-convolutions. Borders are zero: whoever applies
-    the network mirrors the picture beyond its edges and cuts them off again.
+    instance normalisation (Ulyanov, Vedaldi, Lempitsky 2016) and resize-convolutions. Borders are zero: whoever
+    applies the network mirrors the picture beyond its edges and cuts them off again.
 
     Args:
         width: channels at full size; four times as many in the middle.

@@ -93,7 +93,8 @@ def _step(pupil: _Pupil, course: Course, tell: Tell) -> bool:
     losses = pupil.learn(batch)
     if not math.isfinite(losses.style + losses.content):
         raise UsageError(
-            f"The losses diverged at step {step}: {losses}. The checkpoint before it is kept; lower rate={lesson.rate}."
+            f"The losses diverged at step {step}: {losses}. The checkpoint before it is kept; lower the rate "
+            f"{lesson.rate}."
         )
     going = tell(step + 1, lesson.steps, losses)
     if (step + 1) % course.every == 0:
