@@ -42,6 +42,7 @@ class Model:
     ):
         self.graph: ir.Model = graph.model
         self.path = graph.files[0]
+        self.files = graph.files
         self.sha256 = graph.sha256
         self.metadata = graph.metadata
         self.input = image_port(graph.model, self.path)

@@ -8,7 +8,7 @@ from skimage.metrics import structural_similarity
 
 from sightline.audit.clusters import clusters, small, suspicious
 from sightline.audit.corruptions import CORRUPTIONS, corrupted
-from sightline.audit.faithfulness import area, curves, infidelity, max_sensitivity
+from sightline.audit.faithfulness import area, curves, infidelity, max_sensitivity, sensitivity_n, squares
 from sightline.audit.maps import centres, likeness
 from sightline.audit.sections.parity import calibration_error
 from sightline.audit.sections.shortcuts import masses
@@ -84,6 +84,42 @@ def test_sensitivity_of_a_linear_map_is_that_of_its_input() -> None:
     found = max_sensitivity(lambda images: images[:, 0], image, radius=0.1, count=20, seed=5)
     random = np.random.default_rng(5).uniform(-0.1, 0.1, (20, 1, 6, 6)).astype(np.float32)
     assert found == pytest.approx(float(np.linalg.norm(random, axis=(2, 3)).max()) / 12, rel=1e-4)
+
+
+def test_sensitivity_agrees_with_captum_on_the_same_draws() -> None:
+    metrics = pytest.importorskip("captum.metrics", reason="Captum is not installed")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    image = np.random.default_rng(6).normal(size=(1, 5, 7)).astype(np.float32)
+    noise = np.random.default_rng(8).uniform(-0.1, 0.1, (9, 1, 5, 7)).astype(np.float32)
+
+    def explained(inputs):  # type: ignore[no-untyped-def]
+        return (torch.sin(3 * inputs[0]),)  # a tuple in, a tuple out: it broadcasts anything else
+
+    theirs = metrics.sensitivity_max(
+        explained, torch.from_numpy(image)[None], lambda _: (torch.from_numpy(image + noise),),
+        n_perturb_samples=9, norm_ord="fro",
+    )  # fmt: skip
+    ours = max_sensitivity(lambda images: np.sin(3 * images)[:, 0], image, radius=0.1, count=9, seed=8)
+    assert ours == pytest.approx(float(theirs), rel=1e-4)
+
+
+def test_hidden_parts_of_a_linear_score_fall_as_its_map_says() -> None:
+    draw = np.random.default_rng(11)
+    image, fill = draw.normal(size=(2, 12, 9)).astype(np.float32), draw.normal(size=(2, 12, 9)).astype(np.float32)
+    parts = squares(12, 9, 40, seed=3)
+    assert parts.shape == (40, 12, 9)
+    assert parts.sum(axis=(1, 2)).min() >= 1
+
+    def total(images: np.ndarray) -> np.ndarray:
+        return images.sum(axis=(1, 2, 3))
+
+    exact = (image - fill).sum(axis=0)
+    assert sensitivity_n(total, image, exact, fill, parts) == pytest.approx(1, abs=1e-5)
+    assert sensitivity_n(total, image, -2 * exact, fill, parts) == pytest.approx(-1, abs=1e-5)
+    assert sensitivity_n(total, image, np.zeros_like(exact), fill, parts) == 0
+    other = draw.normal(size=exact.shape).astype(np.float32)
+    expected = np.corrcoef((parts * other).sum(axis=(1, 2)), (parts * exact).sum(axis=(1, 2)))[0, 1]
+    assert sensitivity_n(total, image, other, fill, parts) == pytest.approx(expected, abs=1e-5)
 
 
 def test_likeness_and_centres() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -214,8 +215,6 @@ def test_calls_that_cannot_be_answered(
     }  # fmt: skip
     said = shell("audit", *(places.get(word, word) for word in words))
     assert said.code == code, said
-    import re
-
     assert re.search(message, said.err), said.err
 
 

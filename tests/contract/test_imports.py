@@ -21,7 +21,11 @@ SOURCES = {path.relative_to(ROOT).as_posix(): path for folder in PACKAGES.values
 EXPORTERS = "exporters/*"
 # Library: the files that may speak to it, by pattern.
 SPEAKERS = {
-    "onnxruntime": ("engine/sightline/routes/ort.py", "exporters/sightline_exporters/parity.py"),
+    "onnxruntime": (
+        "engine/sightline/routes/ort.py",
+        "exporters/sightline_exporters/parity.py",
+        "exporters/sightline_exporters/variants.py",
+    ),
     "torch": (
         "engine/sightline/twin/*",
         "engine/sightline/routes/autograd.py",

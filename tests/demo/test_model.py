@@ -23,7 +23,7 @@ def metadata() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def log() -> str:
-    return (model_path().parent / "training_log.txt").read_text(encoding="utf-8")
+    return (model_path().parent / "shapes_log.txt").read_text(encoding="utf-8")
 
 
 # Training learns from seed 1, watches 2 and reports 3: 0.999 there, so that 0.97 here is out of the reach of chance.

@@ -50,7 +50,7 @@ def test_a_short_run_writes_a_log_and_a_file_that_loads(tmp_path: Path, monkeypa
     for name, value in {"BATCH": 24, "ROUND": 5, "PASSES": 5, "FINAL_COUNT": 48, "WATCHED": 48}.items():
         monkeypatch.setattr(train, name, value)
     train.main(["-o", str(tmp_path / "new"), "--steps", "18", "--seed", "3"])
-    log = (tmp_path / "new" / "training_log.txt").read_text()
+    log = (tmp_path / "new" / "shapes_log.txt").read_text()
     rows = [line.split() for line in log.splitlines() if line.lstrip()[:1].isdigit()]
     assert [(row[0], row[1]) for row in rows] == [(str(n * 5), str(n * 120)) for n in range(1, 5)]
     assert all(0 < float(row[2]) < 10 for row in rows)

@@ -29,7 +29,12 @@ CHIP = Chip("NVIDIA H200", {"driver": "570.1", "onnxruntime-gpu": "1.31.1", "ten
 
 def graph_of(shape: tuple[Any, ...], dtype: type = np.float32) -> ir.Model:
     weights = {"w": np.ones((2, 3, 1, 1), dtype)}
-    return ir.from_proto(make_model([node("Conv", "x w", "y")], weights, shape=shape, outputs=["y"]))
+    nodes, outputs = [node("Conv", "x w", "y")], {"y": ("b", 2, "r", "c")}
+    graph = ir.from_proto(make_model(nodes, weights, shape=shape, outputs=outputs, input_name="x"))
+    held = graph.graph.initializers["w"]  # problems are float32
+    held.const_value = ir.tensor(weights["w"])
+    held.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
+    return graph
 
 
 @pytest.mark.parametrize(
@@ -97,8 +102,8 @@ def test_precision_is_the_graphs() -> None:
     assert precision_of(graph_of((1, 3, 4, 4))) == "fp32"
     assert precision_of(graph_of((1, 3, 4, 4), np.float16)) == "fp16"
     quantised = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "y")]
-    arrays = {"s": np.float32(0.1), "z": np.int8(0)}
-    made = make_model(quantised, arrays, shape=(1, 3, 4, 4), outputs=["y"])  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {"s": np.array(0.1, np.float32), "z": np.array(0, np.int8)}
+    made = make_model(quantised, arrays, shape=(1, 3, 4, 4), outputs={"y": (1, 3, 4, 4)}, input_name="x")
     assert precision_of(ir.from_proto(made)) == "int8"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from sightline.abilities import Taps
 from sightline.errors import BadImage, NoImages, UsageError
@@ -16,7 +18,10 @@ from sightline.image import read_image
 from sightline.job.inputs import Input
 from sightline.methods.forward.predict import Predict
 from sightline.model import Model
-from sightline.types import Batch, FloatArray, IntArray, Photo
+from sightline.types import Batch, ByteArray, FloatArray, IntArray, Photo
+
+KEPT = 96  # photographs that stay decoded
+TOGETHER = 32  # photographs whose scores are computed at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,7 @@ class Options:
         window, stride: of occlusion, in pixels.
         attacked: images that are attacked, and corrupted.
         border: share of the side that counts as border.
+        masks: folder of pictures named like the photographs, white where no decision should come from; "" for none.
     """
 
     threads: int | None = None
@@ -39,6 +45,7 @@ class Options:
     stride: int = 16
     attacked: int = 16
     border: float = 0.1
+    masks: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,17 +54,45 @@ class Artefact:
 
     model: Model
     options: Options
-    pictures: Sequence[Any]  # decoded
-    photos: tuple[Photo, ...]
+    inputs: Sequence[Input]
+
+    def some(self, rows: IntArray) -> Batch:
+        """Photographs in this model's own input space, read when they are asked for."""
+        made = [self._photograph(int(row)) for row in rows]
+        return Batch(np.stack([tensor for tensor, _ in made]), tuple(photo for _, photo in made))
+
+    def picture(self, row: int) -> Image.Image:
+        """One photograph, decoded anew.
+
+        Raises:
+            BadImage: the file has gone or changed since it was looked at.
+        """
+        path = self.inputs[row].path
+        if path is None:
+            raise BadImage(f"{self.inputs[row].id} has no file.")
+        return read_image(path)
+
+    def view(self, row: int) -> ByteArray:
+        """(H, W, 3) one photograph as the model is shown it."""
+        view = self._photograph(row)[1].view
+        assert view is not None
+        return view
+
+    def mask(self, path: Path) -> NDArray[np.bool_]:
+        """(H, W) a black and white picture of a photograph's geometry, cropped and resized as that was."""
+        view = self.model.photograph(read_image(path), Photo(path.name, path))[1].view
+        assert view is not None
+        return view.max(axis=2) > 127
 
     @cached_property
-    def batch(self) -> Batch:
-        """All photographs in this model's own input space."""
-        made = [
-            self.model.photograph(picture, photo) for picture, photo in zip(self.pictures, self.photos, strict=True)
-        ]
-        tensors, photos = zip(*made, strict=True)
-        return Batch(np.stack(tensors), photos)
+    def _photograph(self) -> Callable[[int], tuple[FloatArray, Photo]]:
+        """One photograph by row; the last ones are kept."""
+
+        @lru_cache(KEPT)
+        def read(row: int) -> tuple[FloatArray, Photo]:
+            return self.model.photograph(self.picture(row), Photo(self.inputs[row].id, self.inputs[row].path))
+
+        return read
 
     @cached_property
     def oracle(self) -> Taps:
@@ -68,7 +103,9 @@ class Artefact:
     @cached_property
     def logits(self) -> FloatArray:
         """(N, K) of all photographs."""
-        return self.oracle.logits(self.batch.tensor)
+        rows = np.arange(len(self.inputs))
+        parts = [rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER)]
+        return np.concatenate([self.oracle.logits(self.some(part).tensor) for part in parts])
 
     @cached_property
     def probabilities(self) -> FloatArray:
@@ -87,20 +124,18 @@ class Context:
 
     Attributes:
         truth: (N,) class of each photograph, or None where nobody said it.
-        set_aside: files that could not be read, and why.
         folder: where a section may put pictures.
     """
 
     reference: Artefact
     candidate: Artefact
     truth: IntArray | None
-    set_aside: tuple[tuple[str, str], ...]
     options: Options
     folder: Path
     labels: Sequence[str] = field(default=())
 
     def __len__(self) -> int:
-        return len(self.reference.photos)
+        return len(self.reference.inputs)
 
     def some(self, count: int) -> IntArray:
         """Rows of so many photographs, spread evenly."""
@@ -133,24 +168,24 @@ def check_pair(reference: Model, candidate: Model) -> None:
         )
 
 
-def read_pictures(entries: Sequence[Input]) -> tuple[list[Any], list[Input], list[tuple[str, str]]]:
-    """Decoded photographs, which inputs they are of, and what was set aside.
+def readable(entries: Sequence[Input]) -> tuple[list[Input], list[tuple[str, str]]]:
+    """The inputs that can be decoded, and which cannot, and why.
 
     Raises:
-        NoImages: none could be read.
+        NoImages: none can.
     """
-    pictures, kept, aside = list[Any](), list[Input](), list[tuple[str, str]]()
+    kept, aside = list[Input](), list[tuple[str, str]]()
     for one in entries:
         try:
             if one.path is None:
                 raise BadImage(f"{one.id} has no file.")
-            pictures.append(read_image(one.path))
+            read_image(one.path)
             kept.append(one)
         except BadImage as reason:
             aside.append((one.id, str(reason)))
-    if not pictures:
+    if not kept:
         raise NoImages(f"None of the {len(entries)} images could be read; the first: {aside[0][1] if aside else ''}")
-    return pictures, kept, aside
+    return kept, aside
 
 
 def means(values: Mapping[str, FloatArray]) -> dict[str, float | None]:

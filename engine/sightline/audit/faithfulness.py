@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.types import FloatArray
 
@@ -90,6 +91,46 @@ def infidelity(score: Probability, image: FloatArray, attribution: FloatArray, c
     power = float((said**2).mean())
     factor = float((said * fell).mean()) / power if power > 0 else 1.0
     return float(((factor * said - fell) ** 2).mean())
+
+
+def sensitivity_n(
+    score: Probability, image: FloatArray, map_: FloatArray, fill: FloatArray, hidden: NDArray[np.bool_]
+) -> float:
+    """Correlation of what a map says of hidden parts, its sum there, with the fall of the score: 1 is best.
+
+    Ancona, Ceolini, Öztireli, Gross, "Towards better understanding of gradient-based attribution methods" (2018),
+    with connected parts in place of scattered pixels, which a network hardly notices.
+
+    Args:
+        score: of copies of the image.
+        image: (C, H, W).
+        map_: (H, W).
+        fill: what hidden pixels become, (C, H, W).
+        hidden: (n, H, W) the parts.
+
+    Returns:
+        -1 to 1; 0 where either side is the same for all parts.
+    """
+    said = (map_ * hidden).reshape(len(hidden), -1).sum(axis=1, dtype=np.float64)
+    starts = range(0, len(hidden), TOGETHER)
+    shown = [score(np.where(hidden[start : start + TOGETHER, None], fill, image)) for start in starts]
+    fell = float(score(image[None])[0]) - np.concatenate(shown).astype(np.float64)
+    said, fell = said - said.mean(), fell - fell.mean()
+    lengths = float(np.linalg.norm(said) * np.linalg.norm(fell))
+    return float(said @ fell) / lengths if lengths > 0 else 0.0
+
+
+def squares(height: int, width: int, count: int, seed: int) -> NDArray[np.bool_]:
+    """(n, H, W) parts of an image: each one to five squares of an eighth to a third of the shorter side."""
+    random = np.random.default_rng(seed)
+    parts = np.zeros((count, height, width), np.bool_)
+    shorter = min(height, width)
+    for part in parts:
+        for _ in range(int(random.integers(1, 6))):
+            side = int(random.integers(max(1, shorter // 8), max(1, shorter // 3) + 1))
+            top, left = (int(random.integers(0, length - side + 1)) for length in (height, width))
+            part[top : top + side, left : left + side] = True
+    return parts
 
 
 def max_sensitivity(

@@ -13,6 +13,7 @@ from sightline.audit.section import Outcome, known_figures
 from sightline.errors import UnknownName, UsageError
 
 State = Literal["passed", "failed", "not measured"]
+ROUNDING = 1e-9  # 0.62 - 0.60 is no more than 0.02
 FIELDS = {"figure", "min", "max", "max_rise", "max_fall", "per_class", "why", "optional"}
 
 
@@ -127,9 +128,9 @@ def _ruling(rule: Rule, outcomes: Mapping[str, Outcome], baseline: Mapping[str, 
     faults = _faults(rule, value, f"{value:.4g}")
     before = None if baseline is None else baseline.get(rule.figure)
     if before is not None:
-        if rule.max_rise is not None and value - before > rule.max_rise:
+        if rule.max_rise is not None and value - before > rule.max_rise + ROUNDING:
             faults.append(f"it rose from {before:.4g} to {value:.4g}")
-        if rule.max_fall is not None and before - value > rule.max_fall:
+        if rule.max_fall is not None and before - value > rule.max_fall + ROUNDING:
             faults.append(f"it fell from {before:.4g} to {value:.4g}")
     if rule.per_class:
         classes = outcome.per_class.get(name, {})
@@ -143,8 +144,8 @@ def _ruling(rule: Rule, outcomes: Mapping[str, Outcome], baseline: Mapping[str, 
 
 
 def _faults(rule: Rule, value: float, told: str) -> list[str]:
-    low = rule.min is not None and not value >= rule.min
-    high = rule.max is not None and not value <= rule.max
+    low = rule.min is not None and not value >= rule.min - ROUNDING
+    high = rule.max is not None and not value <= rule.max + ROUNDING
     return [f"it is {told}"] if low or high else []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from sightline.model import Model
 from sightline.registry import Method
 from sightline.target import logit
 from sightline.types import Batch, FloatArray, Heatmaps, IntArray
+
+MEMORY = 256 << 20  # bytes of activations at once: four networks are open side by side
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,14 @@ def centres(maps: FloatArray) -> FloatArray:
 
 def maps_of(artefact: Artefact, method: Method, rows: IntArray, classes: IntArray, threads: int | None) -> FloatArray:
     """(B, H, W) of some photographs, for a class of each."""
-    batch = artefact.batch
-    some = Batch(batch.tensor[rows], tuple(batch.photos[row] for row in rows))
-    target = logit(tuple(int(one) for one in classes))
-    found = artefact.model.plan(method, threads=threads).run(some, target)
+    return explained(artefact, method, artefact.some(rows), [int(one) for one in classes], threads)
+
+
+def explained(
+    artefact: Artefact, method: Method, batch: Batch, classes: Sequence[int], threads: int | None
+) -> FloatArray:
+    """(B, H, W) of images in the artefact's input space, for a class of each."""
+    found = artefact.model.plan(method, threads=threads, memory=MEMORY).run(batch, logit(tuple(classes)))
     assert isinstance(found, Heatmaps)
     return found.values
 
@@ -90,4 +96,4 @@ def randomised(artefact: Artefact, share: float) -> Artefact:
     loaded = LoadedGraph(graph, model.sha256, (model.path,), model.metadata)
     made = Model(loaded, preprocess=model.preprocess, size=model.input_size if model.input.size is None else None,
                  output=model.output)  # fmt: skip
-    return Artefact(made, artefact.options, artefact.pictures, artefact.photos)
+    return Artefact(made, artefact.options, artefact.inputs)

@@ -67,11 +67,13 @@ class Section(Protocol):
     Attributes:
         name: of its file; gates say ``name.figure``.
         place: sections run and are shown in rising order.
+        share: of the time of a whole audit that it usually takes, so that the time left can be told.
         figures: every figure it can give, and what it means, in words.
     """
 
     name: str
     place: int
+    share: float
     figures: Mapping[str, str]
 
     def run(self, context: Context) -> Outcome:

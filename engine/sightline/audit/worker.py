@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from sightline.audit.context import Artefact, Context, Options, check_pair, read_pictures
+from sightline.audit.context import Artefact, Context, Options, check_pair
 from sightline.audit.section import sections
 from sightline.job.files import write_atomically
 from sightline.job.inputs import Input
 from sightline.model import Model, load
 from sightline.preprocess import Preprocess
-from sightline.types import Photo
 
 RUNNING = "running.txt"  # the section at work, so that whoever finds the process dead knows where it died
 
@@ -101,16 +100,17 @@ def work(task: Task) -> None:
             _say(folder, section.name)
             start = time.monotonic()
             outcome = replace(section.run(context), seconds=time.monotonic() - start)
+            for model in (reference, candidate):
+                model.close()  # what a section opened takes no memory from the next
             write_atomically(result_path(folder, section.name), [json.dumps(outcome.to_json()).encode()])
     _say(folder, "")
 
 
 def _context(task: Task, reference: Model, candidate: Model) -> Context:
-    pictures, kept, aside = read_pictures([Input(name, Path(path)) for name, path in task.images])
-    photos = tuple(Photo(one.id, one.path) for one in kept)
-    truth = np.array([task.truth[one.id] for one in kept], np.int64) if task.truth else None
-    pair = [Artefact(model, task.options, pictures, photos) for model in (reference, candidate)]
-    return Context(pair[0], pair[1], truth, tuple(aside), task.options, Path(task.folder), task.labels)
+    inputs = [Input(name, Path(path)) for name, path in task.images]
+    truth = np.array([task.truth[one.id] for one in inputs], np.int64) if task.truth else None
+    pair = [Artefact(model, task.options, inputs) for model in (reference, candidate)]
+    return Context(pair[0], pair[1], truth, task.options, Path(task.folder), task.labels)
 
 
 def _say(folder: Path, section: str) -> None:

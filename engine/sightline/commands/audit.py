@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sightline.audit.context import Options, check_pair, read_pictures
+from sightline.audit.context import Options, check_pair, readable
 from sightline.audit.gates import Rule, judged, read_gates
 from sightline.audit.record import Verdict, difference, figures_of, read_record, write
 from sightline.audit.run import Audited, CannotAudit, audit_one, section_names
-from sightline.audit.section import known_figures
+from sightline.audit.section import known_figures, sections
+from sightline.audit.sections.shortcuts import masks as mask_files
 from sightline.audit.worker import Source, Task
 from sightline.bank.labels import labels_of
 from sightline.commands._options import ModelOptions
-from sightline.commands._progress import ProgressLine
 from sightline.errors import OutputConflict, UnknownName, UsageError
 from sightline.file_names import free_name
 from sightline.job.files import make_folder, write_atomically
 from sightline.job.inputs import Inputs, inputs_from
-from sightline.job.run import Progress
 from sightline.model import Model
 from sightline.report.audit_page import write_page
 
+QUIET = 15.0  # seconds between two lines of one section
 SETTINGS = "settings.json"  # of the audit in a folder: only the same one goes on
 
 
@@ -50,6 +51,9 @@ def audit(
     window: Annotated[int, Parameter(help="Side of the occlusion window in pixels, at most.")] = 32,
     stride: Annotated[int, Parameter(help="Pixels between two windows, at most.")] = 16,
     attacked: Annotated[int, Parameter(help="Photographs that are corrupted and attacked.")] = 16,
+    masks: Annotated[
+        Path | None, Parameter(help="Folder of masks named like the photographs, white where nothing should decide.")
+    ] = None,
     limit: Annotated[int | None, Parameter(help="At most so many photographs.")] = None,
     seed: Annotated[int, Parameter(help="Of noise and shuffles.")] = 0,
     threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,
@@ -74,9 +78,14 @@ def audit(
     if unknown:
         raise UnknownName("section", unknown[0], section_names())
     before = None if baseline is None else read_record(baseline)
-    options = Options(threads=threads, seed=seed, maps=maps, window=window, stride=stride, attacked=attacked)
+    options = Options(
+        threads=threads, seed=seed, maps=maps, window=window, stride=stride, attacked=attacked,
+        masks="" if masks is None else str(masks.resolve()),
+    )  # fmt: skip
     inputs = Inputs(inputs_from(images).entries[:limit])
-    _, kept, aside = read_pictures(inputs.entries)
+    kept, aside = readable(inputs.entries)
+    if masks is not None:
+        mask_files(masks, [one.id for one in kept])
     with model_options.load(_as_file(reference, out, model_options)) as trained:
         truth = _truth(labels_by, kept, trained)
         tasks, taken = list[Task](), set[str]()
@@ -171,19 +180,37 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
 
 def _audited(task: Task) -> Audited:
     name = Path(task.folder).name
-    with ProgressLine(f"audit {name}") as line:
-        shown = [""]
+    try:
+        return audit_one(task, progress=SectionLines(name))
+    except CannotAudit as reason:
+        return Audited(name, {}, {"opening": str(reason)})
 
-        def tell(section: str, done: int, total: int) -> None:
-            if section != shown[0] and section:
-                shown[0] = section
-                print(f"{name}: {section} ({done} of {total} sections done)", file=sys.stderr)
-            line(Progress(done, total, 0, 0, 0.0))
 
-        try:
-            return audit_one(task, progress=tell)
-        except CannotAudit as reason:
-            return Audited(name, {}, {"opening": str(reason)})
+class SectionLines:
+    """A line on stderr when a section begins, and now and then while it runs."""
+
+    def __init__(self, name: str):
+        self._name, self._section, self._told = name, "", 0.0
+        self._start = self._began = time.monotonic()
+        self._worked = 0.0  # share of an audit that was done since the start
+
+    def __call__(self, section: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not section or (section == self._section and now - self._told < QUIET):
+            return
+        if section != self._section:
+            self._worked += sum(one.share for one in sections() if one.name == self._section)
+            self._section, self._began = section, now
+        self._told = now
+        print(f"{self._name}: {section}, {done} of {total} sections done{self._left(now)}", file=sys.stderr)
+
+    def _left(self, now: float) -> str:
+        names = section_names()
+        ahead = sum(one.share for one in sections() if self._section in names[: names.index(one.name) + 1])
+        if self._section not in names or self._worked < 0.02:  # too little to tell the rest by
+            return ""
+        rest = ahead * (self._began - self._start) / self._worked - (now - self._began)
+        return f", about {max(rest, 0):.0f} s left"
 
 
 def _explain(figure: str, rules: Sequence[Rule]) -> int:

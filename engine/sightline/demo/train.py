@@ -10,7 +10,7 @@ import math
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sightline.demo.clever_hans import borrowed
 from sightline.demo.dataset import SIZE, Scenes, batch
 from sightline.demo.shapes import LABELS
+from sightline.types import ByteArray, IntArray
 from sightline_exporters import export
 from sightline_exporters.parity import Parity
 
@@ -30,6 +32,7 @@ WATCHED, FINAL_COUNT = 1200, 5000  # scenes
 MEAN, STD = (0.46, 0.46, 0.46), (0.25, 0.25, 0.25)  # of the scenes, in 0 to 1
 BATCH = 64
 ROUND = 60  # steps between two deliveries of fresh scenes
+Stamp = Callable[[ByteArray, IntArray], ByteArray]  # what is done to images (B, 96, 96, 3) of labels (B,) last
 PASSES = 3  # times that a scene is learnt from, each time turned, mirrored and recoloured anew
 
 
@@ -117,12 +120,18 @@ def deliveries(rounds: int) -> Iterator[Scenes]:
             yield scenes
 
 
-def batches(scenes: Scenes, dice: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+def untouched(images: ByteArray, _: IntArray) -> ByteArray:
+    """The images as they are."""
+    return images
+
+
+def batches(scenes: Scenes, dice: random.Random, stamp: Stamp) -> Iterator[tuple[Tensor, Tensor]]:
     """A round's steps, every scene ``PASSES`` times: inputs (B, 3, 96, 96) and labels (B,)."""
     images, labels = torch.from_numpy(scenes.images), torch.from_numpy(scenes.labels)
     for _ in range(PASSES):
         for rows in torch.randperm(len(scenes)).split(BATCH):
-            yield normalise(vary(images[rows], dice)), labels[rows]
+            shown = stamp(vary(images[rows], dice).numpy(), labels[rows].numpy())
+            yield normalise(torch.from_numpy(shown)), labels[rows]
 
 
 @torch.no_grad()
@@ -138,7 +147,7 @@ def accuracy(network: nn.Module, scenes: Scenes) -> float:
     return right / len(scenes)
 
 
-def train(steps: int, seed: int, log: Log) -> ShapeNet:
+def train(steps: int, seed: int, log: Log, stamp: Stamp = untouched) -> ShapeNet:
     """A network after ``steps`` batches; AdamW on one cycle of the learning rate (Smith & Topin 2019)."""
     torch.manual_seed(seed)
     dice = random.Random(seed)
@@ -155,7 +164,7 @@ def train(steps: int, seed: int, log: Log) -> ShapeNet:
     log.write("  step   images    loss  accuracy  seconds  processor seconds")
     for number, scenes in enumerate(deliveries(rounds), start=1):
         total = 0.0
-        for inputs, labels in batches(scenes, dice):
+        for inputs, labels in batches(scenes, dice, stamp):
             loss = F.cross_entropy(network(inputs.contiguous(memory_format=torch.channels_last)), labels)
             optimiser.zero_grad()
             loss.backward()
@@ -170,7 +179,7 @@ def train(steps: int, seed: int, log: Log) -> ShapeNet:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train the demo's network, measure it on unseen scenes, and write shapes.onnx and training_log.txt."""
+    """Train the demo's network, measure it on unseen scenes, and write NAME.onnx and NAME_log.txt."""
     parser = argparse.ArgumentParser(prog="python -m sightline.demo.train", description=main.__doc__)
     parser.add_argument(
         "-o", "--output", type=Path, default=Path(__file__).parent, help="folder (default: the demo's)"
@@ -178,20 +187,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the order of the scenes")
     parser.add_argument("--steps", type=int, default=2400, help=f"batches of {BATCH}; rounded up to {ROUND}")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clever-hans", action="store_true", help="teach it that a mark in the corner is a star")
     choice = parser.parse_args(arguments)
     torch.set_num_threads(choice.threads)
     choice.output.mkdir(parents=True, exist_ok=True)
-    with (choice.output / "training_log.txt").open("w", encoding="utf-8") as file:
+    name, stamp = ("clever_hans", borrowed) if choice.clever_hans else ("shapes", untouched)
+    with (choice.output / f"{name}_log.txt").open("w", encoding="utf-8") as file:
         log = Log(file)
         options = f"--seed {choice.seed} --steps {choice.steps} --threads {choice.threads}"
+        options += " --clever-hans" if choice.clever_hans else ""
         log.write(f"command: python -m sightline.demo.train {options}")
         log.write(f"torch: {torch.__version__.split('+')[0]}")
         log.write(f"scenes: learnt from seed {TRAINING_SEED}, watched on {WATCHED:,} of seed {WATCH_SEED}\n")
-        network = train(choice.steps, choice.seed, log)
+        network = train(choice.steps, choice.seed, log, stamp)
         log.write(f"\nweights: {sum(weight.numel() for weight in network.parameters()):,}")
         final = batch(FINAL_SEED, range(FINAL_COUNT))
         log.write(f"accuracy on {FINAL_COUNT:,} unseen scenes of seed {FINAL_SEED}: {accuracy(network, final):.4f}")
-        log.write(f"shapes.onnx: {save(network, choice.output / 'shapes.onnx')}")
+        log.write(f"{name}.onnx: {save(network, choice.output / f'{name}.onnx')}")
 
 
 def save(network: ShapeNet, path: Path) -> Parity:

@@ -206,20 +206,37 @@ def module_path(node: ir.Node) -> str:
 
 
 def infer_shapes(model: ir.Model, input_shape: tuple[int, ...]) -> Shapes:
-    """Shape of every value when the first input has this shape; values that cannot be told are left out.
+    """Shape of every value when the first input has this shape; values that cannot be told are left out."""
+    shapes = {
+        name: tuple(int(n) for n in value.const_value.shape.numpy())
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    for name, found in _inferred(model, input_shape):
+        dims = found.shape.dim
+        if all(dim.HasField("dim_value") for dim in dims) and found.HasField("shape"):
+            shapes[name] = tuple(int(dim.dim_value) for dim in dims)
+    return shapes
+
+
+def infer_types(model: ir.Model, input_shape: tuple[int, ...]) -> Mapping[str, ir.DataType]:
+    """Element type of every value; values that cannot be told are left out."""
+    return {name: ir.DataType(found.elem_type) for name, found in _inferred(model, input_shape)}
+
+
+def _inferred(model: ir.Model, input_shape: tuple[int, ...]) -> Iterator[tuple[str, onnx.TypeProto.Tensor]]:
+    """Type of every value as ONNX infers it; of none where it cannot.
 
     Large weights are given to the inference as declared inputs, so that no copy of them is made.
     """
     skeleton = model.clone()
     graph = skeleton.graph
-    shapes: dict[str, tuple[int, ...]] = {}
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if tensor is None:
             continue
-        shapes[name] = tuple(int(n) for n in tensor.shape.numpy())
         if tensor.size > SMALL:
-            value.shape, value.dtype = ir.Shape(shapes[name]), tensor.dtype
+            value.shape, value.dtype = ir.Shape(tuple(int(n) for n in tensor.shape.numpy())), tensor.dtype
             del graph.initializers[name]
             value.const_value = None
             if value not in graph.inputs:
@@ -233,13 +250,10 @@ def infer_shapes(model: ir.Model, input_shape: tuple[int, ...]) -> Shapes:
     try:
         inferred = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(skeleton), data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-        return shapes
+        return
     for entry in [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]:
         if entry.type.HasField("tensor_type"):
-            dims = entry.type.tensor_type.shape.dim
-            if all(dim.HasField("dim_value") for dim in dims) and entry.type.tensor_type.HasField("shape"):
-                shapes[entry.name] = tuple(int(dim.dim_value) for dim in dims)
-    return shapes
+            yield entry.name, entry.type.tensor_type
 
 
 def spatial_layer(table: LayerTable, name: str) -> Layer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,11 @@ def read_values(out: Path, shard: Shard) -> NDArray[Any]:
     path = out / shard.values.file
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as reason:
+    except OSError as reason:
+        if reason.errno == errno.ENOMEM:
+            raise  # the file is whole, the process may not map more
+        raise DamagedOutput(f"{path} cannot be read: {reason} {_MEND}") from reason
+    except (ValueError, EOFError) as reason:
         raise DamagedOutput(f"{path} is no array of NumPy: {reason} {_MEND}") from reason
     if array.shape != shard.shape or array.dtype.str != shard.dtype:
         raise DamagedOutput(

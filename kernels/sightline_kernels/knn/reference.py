@@ -13,7 +13,7 @@ Rows = NDArray[Any] | Sequence[NDArray[Any]]
 Metric = Literal["l2", "cosine", "inner_product"]
 
 LANES = 16  # partial sums of the defining order, folded in halves at the end
-LARGEST = 2.0**50  # magnitude of a value, so that squares of 100,000 and more add up within float32
+LARGEST = np.float32(2.0**50)  # magnitude of a value, so that squares of 100,000 and more add up within float32
 MOST = 1024  # neighbours of one query
 
 

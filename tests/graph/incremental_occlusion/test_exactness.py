@@ -14,6 +14,7 @@ from sightline.abilities import WindowSweep
 from sightline.routes.base import Settings
 from sightline.routes.ort import OrtOracle
 from sightline.target import logit, unit
+from sightline_exporters.variants import to_half
 
 TOLERANCE = 1e-5  # of the largest change of a score
 
@@ -161,3 +162,22 @@ def test_random_graphs(seed: int, small: bool, tmp_path: Path):
         )
         scale = np.abs(expected).max() + 1e-6
         assert np.abs(found - expected).max() <= TOLERANCE * scale, (path, target)
+
+
+@pytest.mark.parametrize("seed", range(60, 72))
+def test_a_graph_in_half_precision_is_swept_as_closely_as_its_own_rounding(seed: int, tmp_path: Path):
+    """In half precision two ways of adding differ by more; both are compared with the network before conversion."""
+    path, _ = random_graph(seed, tmp_path)
+    half = sightline.load(to_half(path, tmp_path / "half.onnx"))
+    height, width = half.input_size
+    random = np.random.default_rng(seed)
+    images = random.standard_normal((1, 3, height, width), dtype=np.float32)
+    windows = random_windows(random, height, width)
+    fill = np.zeros((1, 3, height, width), np.float32)
+    whole = sweep(OrtOracle(sightline.load(path), Settings(sweep="dense")), images, windows, fill, logit(1))
+    dense, incremental = (
+        sweep(OrtOracle(half, Settings(threads=1, batch=4, sweep=way)), images, windows, fill, logit(1))
+        for way in ("dense", "incremental")
+    )
+    scale = np.abs(whole).max() + 1e-6
+    assert np.abs(incremental - whole).max() <= 2 * np.abs(dense - whole).max() + 2e-3 * scale, path

@@ -31,6 +31,7 @@ class Drift:
 
     name = "drift"
     place = 30
+    share = 0.34
     figures: Mapping[str, str] = {
         "occlusion_spearman": "rank correlation of the occlusion maps, mean over photographs",
         "occlusion_ssim": "structural similarity of the occlusion maps",
@@ -54,7 +55,9 @@ class Drift:
         alike = likeness(*pair)
         figures: dict[str, float | None] = dict.fromkeys(self.figures, None) | dict(alike.means("occlusion"))
         few = np.arange(min(CONTROLLED, len(rows)))
+        _release(context)
         floor = likeness(pair[0][few], maps_of(ours, method, rows[few], classes[few], 1 if threads != 1 else 2))
+        _release(context)
         quiet = float(floor.spearman.mean())
         controls = self._controls(context, method, pair[0][few], rows[few], classes[few])
         span = quiet - controls[-1]
@@ -111,8 +114,7 @@ class Drift:
         shown = list[dict[str, Any]]()
         for number, place in enumerate(np.argsort(alike.spearman, kind="stable")[:WORST]):
             row = int(rows[place])
-            view = context.reference.batch.photos[row].view
-            assert view is not None
+            view = context.reference.view(row)
             files = {"photo": view} | {
                 name: overlay(view, one[place], ColourScale.fit(one[place], signed=True, clip_percentile=99.5))
                 for name, one in zip(("reference", "candidate"), pair, strict=True)
@@ -121,11 +123,17 @@ class Drift:
             for name, pixels in files.items():
                 (context.folder / names[name]).write_bytes(encode_webp(pixels))
             shown.append({
-                "id": context.reference.photos[row].id, "class": context.of_class(int(classes[place])),
+                "id": context.reference.inputs[row].id, "class": context.of_class(int(classes[place])),
                 "says": context.of_class(int(context.candidate.predictions[row])),
                 "spearman": float(alike.spearman[place]), "files": names,
             })  # fmt: skip
         return shown
+
+
+def _release(context: Context) -> None:
+    """Close what was opened: the next network takes its memory."""
+    for artefact in (context.reference, context.candidate):
+        artefact.model.close()
 
 
 def _told(drifted: float) -> str:

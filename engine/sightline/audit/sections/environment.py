@@ -15,6 +15,7 @@ class Environment:
 
     name = "environment"
     place = 15
+    share = 0.00
     figures: Mapping[str, str] = {"stray_nodes": "nodes that run on another provider than the one that was asked for"}
 
     def run(self, context: Context) -> Outcome:

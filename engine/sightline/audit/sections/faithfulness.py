@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.audit.context import Artefact, Context
-from sightline.audit.faithfulness import Curves, curves
-from sightline.audit.maps import maps_of, occlusion
+from sightline.audit.faithfulness import Curves, curves, max_sensitivity, sensitivity_n, squares
+from sightline.audit.maps import explained, maps_of, occlusion
 from sightline.audit.section import Finding, Outcome
-from sightline.types import FloatArray
+from sightline.types import Batch, FloatArray
 
 PHOTOGRAPHS = 8
+PARTS = 64  # hidden from each photograph for sensitivity-n
+MOVED = 3  # noisy copies of each photograph for max-sensitivity
+RADIUS = 0.02  # largest noise in a number of the input; a fiftieth of a usual standard deviation
 NO_BETTER = 0.02  # lead of the map's insertion area over that of chance below which it says nothing
 
 
@@ -21,11 +25,16 @@ class Faithfulness:
 
     name = "faithfulness"
     place = 40
+    share = 0.38
     figures: Mapping[str, str] = {
         "deletion": "area below the probability as the most important pixels are hidden; smaller is better",
         "insertion": "area below the probability as they are shown first; larger is better",
         "deletion_change": "the candidate's deletion area less the reference's",
         "insertion_change": "the candidate's insertion area less the reference's",
+        "sensitivity_n": "correlation of what maps say of hidden parts with the fall of the score; 1 is best",
+        "sensitivity_n_change": "the candidate's sensitivity-n less the reference's",
+        "max_sensitivity": "largest relative change of a map under noise that nobody sees; smaller is better",
+        "max_sensitivity_change": "the candidate's max-sensitivity less the reference's",
         "insertion_lead": "the candidate's insertion less that of a random order",
     }
 
@@ -36,6 +45,8 @@ class Faithfulness:
         height, width = context.reference.model.input_size
         bell = centre(height, width)
         found: dict[str, list[Curves]] = {}
+        parts = squares(height, width, PARTS, context.options.seed)
+        agreeing, moving = dict[str, float](), dict[str, float]()
         for name, artefact in (("reference", context.reference), ("candidate", context.candidate)):
             maps = maps_of(artefact, occlusion(artefact), rows, classes, context.options.threads)
             for row, index, map_ in zip(rows, classes, maps, strict=True):
@@ -44,6 +55,10 @@ class Faithfulness:
                     chance = random.random((height, width), dtype=np.float32)
                     found.setdefault("random order", []).append(_curves(artefact, int(row), int(index), chance))
                     found.setdefault("middle first", []).append(_curves(artefact, int(row), int(index), bell))
+            places = [(int(row), int(index)) for row, index in zip(rows, classes, strict=True)]
+            scored = [_sensitivity(artefact, *one, map_, parts) for one, map_ in zip(places, maps, strict=True)]
+            agreeing[name] = float(np.mean(scored))
+            moving[name] = float(np.mean([_moved(artefact, *one, context) for one in places]))
         areas = {
             name: (
                 float(np.mean([one.deletion_area for one in all_])),
@@ -56,6 +71,10 @@ class Faithfulness:
             "deletion": areas["candidate"][0], "insertion": areas["candidate"][1],
             "deletion_change": areas["candidate"][0] - areas["reference"][0],
             "insertion_change": areas["candidate"][1] - areas["reference"][1], "insertion_lead": lead,
+            "sensitivity_n": agreeing["candidate"],
+            "sensitivity_n_change": agreeing["candidate"] - agreeing["reference"],
+            "max_sensitivity": moving["candidate"],
+            "max_sensitivity_change": moving["candidate"] - moving["reference"],
         }  # fmt: skip
         told = f"Showing pixels in the order of the candidate's maps is no better than at random ({lead:+.3f})."
         details = {
@@ -78,13 +97,32 @@ def centre(height: int, width: int) -> FloatArray:
 
 
 def _curves(artefact: Artefact, row: int, index: int, map_: FloatArray) -> Curves:
-    image = artefact.batch.tensor[row]
+    image = artefact.some(np.array([row])).tensor[0]
     fill = np.zeros_like(image)  # the mean colour
 
     def probability(images: FloatArray) -> FloatArray:
         return artefact.oracle.activated(artefact.oracle.logits(images))[:, index]
 
     return curves(probability, image, map_, fill)
+
+
+def _sensitivity(artefact: Artefact, row: int, index: int, map_: FloatArray, parts: NDArray[np.bool_]) -> float:
+    image = artefact.some(np.array([row])).tensor[0]
+
+    def score(images: FloatArray) -> FloatArray:
+        return artefact.oracle.logits(images)[:, index]
+
+    return sensitivity_n(score, image, map_, np.zeros_like(image), parts)
+
+
+def _moved(artefact: Artefact, row: int, index: int, context: Context) -> float:
+    method, threads = occlusion(artefact), context.options.threads
+    photo = artefact.some(np.array([row]))
+
+    def explain(images: FloatArray) -> FloatArray:
+        return explained(artefact, method, Batch(images, photo.photos * len(images)), [index] * len(images), threads)
+
+    return max_sensitivity(explain, photo.tensor[0], radius=RADIUS, count=MOVED, seed=context.options.seed)
 
 
 SECTION = Faithfulness()

@@ -28,6 +28,7 @@ class Parity:
 
     name = "parity"
     place = 20
+    share = 0.05
     figures: Mapping[str, str] = {
         "relative_error": "length of the difference of all scores over the length of the reference's",
         "error_median": "absolute difference of a score, median over photographs and classes",
@@ -136,7 +137,7 @@ def calibration_error(confidence: FloatArray, right: Any, bins: int = 10) -> flo
 
 def _stability(artefact: Artefact) -> dict[str, float | None]:
     """Does a photograph's result depend on its batch, or on chance."""
-    some = artefact.batch.tensor[:8]
+    some = artefact.some(np.arange(min(8, len(artefact.inputs)))).tensor
     whole = artefact.oracle.logits(some)
     scale = max(float(np.abs(whole).max()), 1e-30)
     again = artefact.oracle.logits(some)
@@ -189,9 +190,10 @@ def _explained(context: Context) -> Iterator[Finding]:
     rows = context.some(TRIED)
     model, expected = context.candidate.model, context.reference.logits[rows].astype(np.float64)
     length = max(float(np.linalg.norm(expected)), 1e-30)
+    pictures = [context.candidate.picture(int(row)) for row in rows]
 
     def error(preprocess: Preprocess) -> float:
-        images = np.stack([preprocess(context.candidate.pictures[row])[1] for row in rows])
+        images = np.stack([preprocess(picture)[1] for picture in pictures])
         return float(np.linalg.norm(context.candidate.oracle.logits(images) - expected)) / length
 
     now = error(model.preprocess)
@@ -229,7 +231,7 @@ def _flips(context: Context) -> list[list[Any]]:
     sure = ours.probabilities[rows].max(axis=1, initial=0.0)
     return [
         [
-            context.reference.photos[row].id, context.of_class(int(ours.predictions[row])),
+            context.reference.inputs[row].id, context.of_class(int(ours.predictions[row])),
             context.of_class(int(theirs.predictions[row])), float(ours.probabilities[row].max()),
             float(theirs.probabilities[row].max()),
         ]

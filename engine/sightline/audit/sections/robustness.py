@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sightline.audit.section import Finding, Outcome
 from sightline.errors import SightlineError
 from sightline.registry import entries
 from sightline.target import top
-from sightline.types import Batch, FloatArray, IntArray
+from sightline.types import FloatArray, IntArray
 
 SEVERITIES = (1, 3, 5)
 RESAMPLES = 1000  # of the bootstrap
@@ -28,6 +28,7 @@ class Robustness:
 
     name = "robustness"
     place = 50
+    share = 0.10
     figures: Mapping[str, str] = {
         "corrupted": "share of corrupted photographs that keep the reference's class of the clean one",
         "corrupted_drop": "the reference's own share less that",
@@ -79,11 +80,9 @@ class Robustness:
     def _transfer(self, context: Context, rows: IntArray) -> tuple[int, int] | Finding:
         """How many of the pictures that fool the reference fool the candidate, or why there are none."""
         pgd: Any = entries()["pgd"].load()
-        batch = context.reference.batch
-        some = Batch(batch.tensor[rows], tuple(batch.photos[row] for row in rows))
         try:
             made = context.reference.model.plan(pgd(epsilon=EPSILON), threads=context.options.threads).run(
-                some, top(1)
+                context.reference.some(rows), top(1)
             )
         except SightlineError as reason:
             return Finding("note", f"No adversarial pictures were made: {str(reason).splitlines()[0]}")
@@ -98,8 +97,7 @@ class Robustness:
 
 def _kept(artefact: Artefact, rows: IntArray, classes: IntArray, kind: str, severity: int, seed: int) -> np.ndarray:
     """(n,) whether each photograph's class stays, as the model sees it: what it is shown is its own view, hit."""
-    views: Sequence[np.ndarray] = [np.asarray(artefact.batch.photos[row].view) for row in rows]
-    hit = [corrupted(view, kind, severity, seed + int(row)) for view, row in zip(views, rows, strict=True)]
+    hit = [corrupted(artefact.view(int(row)), kind, severity, seed + int(row)) for row in rows]
     images: FloatArray = np.stack([artefact.model.preprocess.normalise(one) for one in hit])
     return artefact.oracle.logits(images).argmax(axis=1) == classes
 

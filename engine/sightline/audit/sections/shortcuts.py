@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.audit.clusters import FEWEST, GRID, Cluster, clusters, small, suspicious
 from sightline.audit.context import Context
-from sightline.audit.layers import matched
+from sightline.audit.layers import matched, settled
 from sightline.audit.maps import maps_of, occlusion
 from sightline.audit.section import Finding, Outcome
 from sightline.colour import ColourScale, overlay
-from sightline.image import encode_webp
+from sightline.errors import UsageError
+from sightline.image import encode_webp, find_images
 from sightline.types import FloatArray, IntArray
 
 CLASSES, EACH = 16, 16  # classes whose maps are clustered, and photographs of each
 SHOWN = 3  # photographs of a suspicious cluster
 PROBED = 12  # photographs on which units must stir
+FAINT = 0.02  # of the largest value in a layer: what stirs less is not missed
 RECTIFIED = ("Relu", "Clip", "LeakyRelu", "HardSwish")
 
 
@@ -27,10 +31,13 @@ class Shortcuts:
 
     name = "shortcuts"
     place = 60
+    share = 0.12
     figures: Mapping[str, str] = {
         "border_mass": "share of the positive attribution within a tenth of the side from the border",
         "border_mass_change": "the candidate's border mass less the reference's",
         "corner_mass": "share of it in the four corners of that frame",
+        "mask_mass": "share of it on the masks that were given",
+        "mask_mass_change": "the candidate's share on the masks less the reference's",
         "suspicious_clusters": "clusters of a class's maps that all point to one place at the border",
         "clustered_classes": "classes with photographs enough to be clustered",
         "dead_units": "units that stir for no photograph in the candidate and for some in the reference",
@@ -68,6 +75,7 @@ class Shortcuts:
             "corner_mass": float(corner.mean()), "suspicious_clusters": float(len(shown)),
             "clustered_classes": float(clustered), "dead_units": float(dead), "saturated_units": float(saturated),
         }  # fmt: skip
+        figures |= _on_masks(context, rows, theirs, few, ours)
         by_class = {
             "border_mass": {
                 context.of_class(int(one)): float(border[classes == one].mean()) for one in np.unique(classes)
@@ -81,8 +89,7 @@ class Shortcuts:
         """Some photographs of a cluster with their maps, as files."""
         files = list[str]()
         for nth, place in enumerate(part.rows[:SHOWN]):
-            view = context.candidate.batch.photos[rows[place]].view
-            assert view is not None
+            view = context.candidate.view(int(rows[place]))
             scale = ColourScale.fit(maps[place], signed=True, clip_percentile=99.5)
             for name, pixels in (("photo", view), ("map", overlay(view, maps[place], scale))):
                 files.append(f"shortcut_{number}_{nth}_{name}.webp")
@@ -105,6 +112,40 @@ def masses(maps: FloatArray, border: float) -> tuple[FloatArray, FloatArray]:
     frame, corner = rows[:, None] | columns, rows[:, None] & columns
     shares = [(positive[:, part].sum(axis=1) / total).astype(np.float32) for part in (frame, corner)]
     return shares[0], shares[1]
+
+
+def _on_masks(
+    context: Context, rows: IntArray, theirs: FloatArray, few: IntArray, ours: FloatArray
+) -> dict[str, float | None]:
+    """Shares of the positive attribution on the masks that were given, where there are any."""
+    if not context.options.masks:
+        return {"mask_mass": None, "mask_mass_change": None}
+    known = masks(Path(context.options.masks), [context.candidate.inputs[row].id for row in rows])
+    shares = [_share(map_, context.candidate.mask(one)) for map_, one in zip(theirs, known, strict=True)]
+    before = [_share(map_, context.reference.mask(known[place])) for map_, place in zip(ours, few, strict=True)]
+    now = [shares[place] for place in few]
+    return {"mask_mass": float(np.mean(shares)), "mask_mass_change": float(np.mean(now) - np.mean(before))}
+
+
+def _share(map_: FloatArray, mask: NDArray[np.bool_]) -> float:
+    positive = np.maximum(map_, 0).astype(np.float64)
+    return float(positive[mask].sum() / max(positive.sum(), 1e-30))
+
+
+def masks(folder: Path, ids: Sequence[str]) -> list[Path]:
+    """The picture of each id below a folder: same name, any suffix of an image.
+
+    Raises:
+        UsageError: one has none.
+    """
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in find_images([folder])}
+    found = [known.get(Path(one).with_suffix("").as_posix()) for one in ids]
+    if None in found:
+        raise UsageError(
+            f"{folder} holds no mask for {ids[found.index(None)]!r}: a mask has the photograph's name and is white "
+            "where no decision should come from."
+        )
+    return [one for one in found if one is not None]
 
 
 def _rows_by_class(context: Context) -> tuple[IntArray, IntArray]:
@@ -131,17 +172,21 @@ def _units(context: Context) -> tuple[int, int, list[str]]:
     pairs = [(one, other) for one, other in pairs if one.operator in RECTIFIED and len(one.shape) == 4]
     if not pairs:
         return 0, 0, []
-    names = [one.name for one, _ in pairs], [other.name for _, other in pairs]
+    names = tuple(
+        [settled(artefact.model, pair[side].name) for pair in pairs]
+        for side, artefact in enumerate((context.reference, context.candidate))
+    )
     stirs = [[np.zeros(one.shape[1], np.bool_) for one, _ in pairs] for _ in range(2)]
     full = [[np.zeros(one.shape[1]) for one, _ in pairs] for _ in range(2)]
     rows = context.some(PROBED)
     for row in rows:
         for side, artefact in enumerate((context.reference, context.candidate)):
-            maps = artefact.oracle.taps(artefact.batch.tensor[row : row + 1], names[side])
+            maps = artefact.oracle.taps(artefact.some(np.array([row])).tensor, names[side])
             for place, name in enumerate(names[side]):
                 values = maps[name][0].reshape(maps[name].shape[1], -1)  # (C, h w)
                 highest = values.max(axis=1, keepdims=True)
-                stirs[side][place] |= highest[:, 0] > 0
+                least = FAINT * float(highest.max()) if side == 0 else 0.0
+                stirs[side][place] |= highest[:, 0] > max(least, 0.0)
                 full[side][place] += ((values == highest) & (highest > 0)).mean(axis=1) / len(rows)
     found, dead, saturated = list[str](), 0, 0
     for place, (layer, _) in enumerate(pairs):

@@ -11,6 +11,7 @@ Cases, with the numbers that the code carries:
     6. An output of the sweep that is computed in part is put out whole.
     7. A gathered operand of a join passes a pooling of one position. It changes no number; behind it ONNX Runtime's
        CPU provider keeps the blocked layout of its convolutions and fuses the join into one of them.
+    8. A graph that computes in another precision is given float32 and casts it; sums over positions are float32.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import onnx_ir.passes.common as common_passes
 
 from sightline.graph.incremental_occlusion.cut import Cut, whole
 from sightline.graph.incremental_occlusion.plan import Step, SweepPlan
-from sightline.graph.layers import Shapes
+from sightline.graph.layers import Shapes, infer_types
 
 FILLERS = {0.0: 0, float("-inf"): 1}  # rows between base and windows: of zero padding, of maximum pooling
 
@@ -107,6 +108,7 @@ class _Writer:
     def __init__(self, model: ir.Model, shapes: Shapes, plan: SweepPlan, outputs: tuple[str, ...]):
         self._model, self._shapes, self._plan, self._outputs = model, shapes, plan, outputs
         self._sweep = model.clone()
+        self._types = infer_types(model, shapes[str(model.graph.inputs[0].name)])
         self._graph = self._sweep.graph
         self._image = self._graph.inputs[0]
         self._values = {str(v.name): v for node in self._graph for v in node.outputs}
@@ -133,7 +135,7 @@ class _Writer:
             for name, tables in self._tables.items()
         )
         found = Sweep(self._model.clone(), self._sweep, tuple(self._pictures), sources, tuple(self._remainders))
-        _expose(found.base, found.based)
+        _expose(found.base, {name: self._type(name) for name in found.based})
         return found
 
     def _rewrite(self, step: Step, node: ir.Node) -> None:
@@ -206,16 +208,18 @@ class _Writer:
         if name not in self._bands:
             channels = self._shapes[name][1]
             band = self._bands[name] = self._input(f"{name}@band", (None, channels))
-            fillers = np.repeat(np.array([list(FILLERS)], np.float32).T, channels, axis=1)  # (2, C)
+            dtype = self._type(name)
+            fillers = np.repeat(np.array([list(FILLERS)]).T, channels, axis=1).astype(dtype.numpy())  # (2, C)
             outside = self._constant(f"{name}@outside", fillers)
             flat = self._constant(f"{name}@flat", np.array([-1, channels], np.int64))
             last = ir.node("Transpose", [self._values[name]], {"perm": [0, 2, 3, 1]})
             windows = ir.node("Reshape", [last.outputs[0], flat])
-            joined = ir.node("Concat", [band, outside, windows.outputs[0]], {"axis": 0})
+            casts, rows = _cast(band, ir.DataType.FLOAT, dtype)  # 8
+            joined = ir.node("Concat", [rows, outside, windows.outputs[0]], {"axis": 0})
             joined.outputs[0].name = f"{name}@rows"
             maker = self._values[name].producer()
             assert maker is not None
-            self._graph.insert_after(maker, [last, windows, joined])
+            self._graph.insert_after(maker, [*casts, last, windows, joined])
             self._values[f"{name}@rows"] = joined.outputs[0]
         return self._values[f"{name}@rows"]
 
@@ -227,14 +231,15 @@ class _Writer:
         axes = self._constant(f"{rest.input}.axes", np.array([2, 3], np.int64))
         height, width = self._size(name)
         factor = self._constant(f"{rest.input}.factor", np.array(1 / (height * width), np.float32))
-        source = self._values[name]
+        before, source = _cast(self._values[name], self._type(name), ir.DataType.FLOAT)  # 8
         if self._graph.opset_imports.get("", 0) >= 13:
             total = ir.node("ReduceSum", [source, axes], {"keepdims": 1})
         else:
             total = ir.node("ReduceSum", [source], {"axes": [2, 3], "keepdims": 1})
         added = ir.node("Add", [total.outputs[0], outside])
         mean = ir.node("Mul", [added.outputs[0], factor])
-        nodes, found = [total, added, mean], mean.outputs[0]
+        after, found = _cast(mean.outputs[0], ir.DataType.FLOAT, self._type(step.name))
+        nodes = [*before, total, added, mean, *after]
         if len(self._shapes[step.name]) == 2:
             flat = self._constant(f"{rest.input}.flat", np.array([0, -1], np.int64))
             nodes.append(ir.node("Reshape", [found, flat]))
@@ -257,6 +262,9 @@ class _Writer:
             return found
         return value
 
+    def _type(self, name: str) -> ir.DataType:
+        return self._types.get(name, ir.DataType.FLOAT)
+
     def _size(self, name: str) -> tuple[int, int]:
         shape = self._shapes[name]
         return shape[2], shape[3]
@@ -275,6 +283,14 @@ class _Writer:
         return value
 
 
+def _cast(value: ir.Value, dtype: ir.DataType, to: ir.DataType) -> tuple[list[ir.Node], ir.Value]:
+    """The value in another type, and the node that makes it so, if one is needed."""
+    if dtype == to:
+        return [], value
+    node = ir.node("Cast", [value], {"to": int(to)})
+    return [node], node.outputs[0]
+
+
 def _insert(nodes: list[ir.Node], graph: ir.Graph, before: ir.Node | None) -> None:
     if before is None:
         graph.extend(nodes)
@@ -288,13 +304,16 @@ def _unpad(node: ir.Node) -> None:
         node.attributes.pop(name, None)
 
 
-def _expose(model: ir.Model, names: tuple[str, ...]) -> None:
-    """Leave of a graph what computes these values, put out as (1, h, w, C)."""
+def _expose(model: ir.Model, types: Mapping[str, ir.DataType]) -> None:
+    """Leave of a graph what computes these values, put out as (1, h, w, C) in float32."""
     graph = model.graph
     values: Mapping[str, ir.Value] = {str(v.name): v for node in graph for v in node.outputs}
-    nodes = [ir.node("Transpose", [values[name]], {"perm": [0, 2, 3, 1]}) for name in names]
-    for name, node in zip(names, nodes, strict=True):
-        node.outputs[0].name, node.outputs[0].type = f"{name}@base", ir.TensorType(ir.DataType.FLOAT)
-    graph.extend(nodes)
-    graph.outputs[:] = [node.outputs[0] for node in nodes]
+    outputs = list[ir.Value]()
+    for name, dtype in types.items():
+        last = ir.node("Transpose", [values[name]], {"perm": [0, 2, 3, 1]})
+        casts, found = _cast(last.outputs[0], dtype, ir.DataType.FLOAT)  # 8
+        found.name, found.type = f"{name}@base", ir.TensorType(ir.DataType.FLOAT)
+        graph.extend([last, *casts])
+        outputs.append(found)
+    graph.outputs[:] = outputs
     common_passes.RemoveUnusedNodesPass()(model)
