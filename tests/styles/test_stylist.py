@@ -67,7 +67,7 @@ def test_tiles_meet_without_seams(folder: Path) -> None:
 
 
 def test_the_network_sees_no_further_than_tiles_overlap() -> None:
-    """Of the largest network that is trained unless asked otherwise: one changed pixel changes none beyond the reach."""
+    """Of the largest network trained by default: one changed pixel changes none beyond the reach."""
     torch.manual_seed(0)
     network = StyleNetwork(2, 5).eval()
     for part in network.modules():  # fixed statistics, so that changes do not travel through means

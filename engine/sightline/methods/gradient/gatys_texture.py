@@ -41,9 +41,7 @@ class GatysTexture:
         UsageError: parameters out of range, or a layer without positions.
     """
 
-    layers: tuple[
-        str, ...
-    ] = ()  # whose Gram matrices are matched; five of the first three fifths when none are given
+    layers: tuple[str, ...] = ()  # whose Gram matrices are matched; five of the first three fifths if none
     layer_weights: tuple[float, ...] = ()  # one per layer; equal when none are given
     side: int | None = None  # pixels of the texture's shorter side; that of the model's input when not given
     steps: int = 300  # of the descent, shared by the sizes

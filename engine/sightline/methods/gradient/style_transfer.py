@@ -62,9 +62,7 @@ class StyleTransfer:
     content_weight: float = 0.5  # of the content's loss
     total_variation: float = 0.05  # weight of the differences between neighbours
     style_scale: float = 1.0  # the style's shorter side over the painting's: smaller strokes below 1
-    colour: Literal["style", "luminance", "matched"] = (
-        "style"  # luminance keeps the image's, matched recolours the style
-    )
+    colour: Literal["style", "luminance", "matched"] = "style"  # luminance: the image's; matched: style recoloured
     start: Literal["content", "noise", "style"] = "content"  # what is changed
     style_layers: tuple[str, ...] = ()  # five of the first three fifths when none are given
     layer_weights: tuple[float, ...] = ()  # one per style layer; equal when none are given
