@@ -66,7 +66,10 @@ def test_losses_and_slopes_of_tiles_are_those_of_the_whole(open_problem: Open, s
             content = features_of(tape, tape.tensor(other), ("relu2",), tiles)
             wanted = {layer: torch.eye(features.shape[1])[None] for layer, features in features_of(
                 tape, tape.tensor(other), layers, tiles).items()}  # fmt: skip
-            goal = Goal(content, wanted, {"relu1": 0.3, "relu2": 0.7}, 2.0, 3.0)
+            goal = Goal(
+                content=content, style=wanted, layer_weights={"relu1": 0.3, "relu2": 0.7}, content_weight=2.0,
+                style_weight=3.0,
+            )  # fmt: skip
             leaf = tape.tensor(pictures).requires_grad_()
             scores = Stylisation(tape, goal, tiles)(leaf)
             scores.sum().backward()

@@ -137,7 +137,10 @@ class Painter:
             resized(style, [max(1, round(side * factor)) for side in style.shape[-2:]]) for style in wanted.styles
         ]
         grams = mixed_grams(self.tape, styles, wanted.shares, tuple(self.style_layers))
-        goal = Goal(content, grams, self.style_layers, self.content_weight, self.style_weight)
+        goal = Goal(
+            content=content, style=grams, layer_weights=self.style_layers,
+            content_weight=self.content_weight, style_weight=self.style_weight,
+        )  # fmt: skip
         return Stylisation(self.tape, goal, tiles)
 
     @property

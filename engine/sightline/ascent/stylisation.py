@@ -14,7 +14,7 @@ from sightline.ascent.gram import channel_products, gram, gram_distance
 from sightline.ascent.mosaic import Tile
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Goal:
     """What pictures are to resemble. Every loss is relative, so that weights mean the same for all networks.
 

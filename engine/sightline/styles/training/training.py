@@ -25,6 +25,7 @@ from sightline.methods.gradient.style_transfer import StyleTransfer
 from sightline.model import Model
 from sightline.preprocess import Preprocess
 from sightline.styles.style import CARD, GRAPH, PICTURE, Card
+from sightline.styles.stylist import MARGIN
 from sightline.styles.training.export import export_network
 from sightline.styles.training.lesson import Lesson, Losses, begin, write_losses
 from sightline.styles.training.network import StyleNetwork
@@ -148,7 +149,10 @@ class _Pupil:
             group["lr"] = lesson.rate_at(len(self.losses))
         content = features_of(self._tape, seen(pixels, self._preprocess), self._content, self._tiles)
         weights = dict.fromkeys(self._layers, 1 / len(self._layers))
-        goal = Goal(content, self._grams, weights, lesson.style_weight, lesson.content_weight)
+        goal = Goal(
+            content=content, style=self._grams, layer_weights=weights,
+            content_weight=lesson.content_weight, style_weight=lesson.style_weight,
+        )  # fmt: skip
         objective = Stylisation(self._tape, goal, self._tiles)
         painted = seen(self.network(pixels), self._preprocess)
         variation = self._variation(painted)  # (B,)
@@ -163,8 +167,10 @@ class _Pupil:
     def sheet(self, pictures: Pictures) -> ByteArray:
         """The first pictures above what the network makes of them."""
         batch = draw_batch(pictures, count=SHOWN, crop=self.lesson.crop, seed=self.lesson.seed + 1, step=0)
+        wide = np.pad(batch, ((0, 0), (0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)), mode="symmetric")
         with torch.no_grad():
-            painted = self.network(torch.from_numpy(batch).to(self._tape.device)).cpu().numpy()
+            painted = self.network(torch.from_numpy(wide).to(self._tape.device)).cpu().numpy()
+        painted = painted[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
         rows = [np.concatenate(list(np.moveaxis(part, 1, -1)), axis=1) for part in (batch, painted)]
         return np.rint(np.concatenate(rows) * 255).clip(0, 255).astype(np.uint8)
 
