@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,7 +76,6 @@ class Visited:
     answer: Answer | None
     reason: str = ""
     seconds: float = 0.0
-    figures: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @cache
@@ -85,6 +84,7 @@ def chapters() -> tuple[Chapter, ...]:
     import sightline.tour.chapters as folder
 
     found = [
-        importlib.import_module(f"{folder.__name__}.{one.name}").CHAPTER for one in pkgutil.iter_modules(folder.__path__)
+        importlib.import_module(f"{folder.__name__}.{one.name}").CHAPTER
+        for one in pkgutil.iter_modules(folder.__path__)
     ]
     return tuple(sorted(found, key=lambda chapter: chapter.place))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -40,7 +40,6 @@ class Visit:
     labels: Sequence[str]
     threads: int | None
     seed: int = 0
-    answers: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __len__(self) -> int:
         return len(self.artefact.inputs)

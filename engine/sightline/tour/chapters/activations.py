@@ -9,6 +9,7 @@ import numpy as np
 from sightline.colour import ColourScale, overlay, resize_map
 from sightline.tour.chapter import Answer
 from sightline.tour.visit import Visit
+from sightline.types import ByteArray
 
 TOP = 0.25  # share of the picture that counts as what decides
 
@@ -23,7 +24,7 @@ class Activations:
     claim = "Which regions of the image a feature map answers to."
     figures: Mapping[str, str] = {
         "active_share": "share of the picture where the strongest unit stirs by half of its peak or more, median",
-        "on_what_decides": "share of photographs whose strongest unit peaks in the quarter that occlusion finds decisive",
+        "on_what_decides": "share of photographs whose strongest unit peaks in the quarter that decides",
         "chance": "what a random place would score",
     }
 
@@ -31,8 +32,7 @@ class Activations:
         decisive = visit.occlusion_maps
         maps = visit.maps(visit.few)
         height, width = decisive.shape[1:]
-        shares, hits, pictures = list[float](), list[bool](), list[object]()
-        cells = []
+        shares, hits, cells = list[float](), list[bool](), list[list[ByteArray]]()
         for row, own, map_ in zip(visit.few, maps, decisive, strict=True):
             strongest = own[int(own.max(axis=(1, 2)).argmax())]
             shares.append(float((strongest >= strongest.max() / 2).mean()))

@@ -38,8 +38,8 @@ class Adversarial:
         change = float(np.median(np.asarray(made.share)[fooled])) if fooled.any() else float("nan")
         largest = float(np.median(np.asarray(made.linf)[fooled])) if fooled.any() else float("nan")
         text = (
-            f"{fooled.mean():.0%} of {len(rows)} photographs are taken for a class drawn at random, after a change of "
-            f"{change:.2%} of their length (median); no pixel value changes by more than {largest:.0f} of 255 (median)."
+            f"{fooled.mean():.0%} of {len(rows)} photographs are taken for a class drawn at random, after a change "
+            f"of {change:.2%} of their length; no pixel value changes by more than {largest:.0f} of 255 (medians)."
         )
         pictures = []
         for place in np.flatnonzero(fooled)[:3]:
@@ -48,7 +48,9 @@ class Adversarial:
             factor = 127 / max(int(np.abs(moved).max()), 1)
             shown = np.clip(128 + factor * moved, 0, 255).astype(np.uint8)
             reached = visit.labels[int(aims[place])] if int(aims[place]) < len(visit.labels) else str(aims[place])
-            caption = f"{visit.called(int(rows[place]))}; the change, {factor:.0f} times as strong; taken for {reached}."
+            caption = (
+                f"{visit.called(int(rows[place]))}; the change, {factor:.0f} times as strong; taken for {reached}."
+            )
             pictures.append(visit.strip([before, shown, after], caption))
         figures = {"fooled": float(fooled.mean()), "change": change, "largest": largest}
         known = {name: value for name, value in figures.items() if np.isfinite(value)}

@@ -39,6 +39,7 @@ class Embedding:
     def visit(self, visit: Visit) -> Answer:
         if len(visit) < FEWEST:
             raise UsageError(f"{len(visit)} photographs are too few for a picture of them; {FEWEST} are needed.")
+        pca([visit.features])  # libraries are read in before anything is timed
         found, seconds = dict[str, Projection](), dict[str, float]()
         ways: dict[str, tuple[Any, dict[str, Any]]] = {
             "pca": (pca, {}), "tsne": (tsne, {"threads": visit.threads, "seed": visit.seed}),
@@ -50,10 +51,10 @@ class Embedding:
         explained = sum(found["pca"].explained)
         slower = seconds["tsne"] / max(seconds["pca"], 1e-9)
         text = (
-            f"In the plane of the two largest components, {found['pca'].preserved:.0%} of the {found['pca'].k} nearest "
-            f"neighbours stay (trustworthiness {found['pca'].trustworthiness:.2f}, {explained:.0%} of the variance). "
-            f"t-SNE keeps {found['tsne'].preserved:.0%} ({found['tsne'].trustworthiness:.2f}) and takes {slower:.0f} "
-            f"times as long: {seconds['tsne']:.1f} s for {len(visit)} photographs."
+            f"In the plane of the two largest components, {found['pca'].preserved:.0%} of the {found['pca'].k} "
+            f"nearest neighbours stay (trustworthiness {found['pca'].trustworthiness:.2f}, {explained:.0%} of the "
+            f"variance). t-SNE keeps {found['tsne'].preserved:.0%} ({found['tsne'].trustworthiness:.2f}) "
+            f"and takes {slower:.0f} times as long: {seconds['tsne']:.1f} s for {len(visit)} photographs."
         )
         pictures = [
             Picture(_scatter(visit, one.coordinates), f"The photographs where {title} puts them.")
@@ -81,7 +82,9 @@ def _scatter(visit: Visit, places: FloatArray) -> ByteArray:
         corner = (int(x), int(y))
         canvas.paste(thumb, corner)
         hue = int(kinds[row] * 360 / (kinds.max() + 1))
-        draw.rectangle((*corner, corner[0] + THUMB - 1, corner[1] + THUMB - 1), outline=f"hsl({hue}, 75%, 45%)", width=2)
+        draw.rectangle(
+            (*corner, corner[0] + THUMB - 1, corner[1] + THUMB - 1), outline=f"hsl({hue}, 75%, 45%)", width=2
+        )
     return np.asarray(canvas)
 
 

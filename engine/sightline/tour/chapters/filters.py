@@ -15,7 +15,6 @@ from sightline.report.figure import picture_of
 from sightline.report.panel import panels
 from sightline.tour.chapter import Answer, Picture
 from sightline.tour.visit import Visit
-from sightline.types import Batch
 
 SHOWN = 64
 
@@ -29,7 +28,7 @@ class Filters:
     question = "Why are filters looked at in the first layer?"
     claim = "It reads pixels, so that its kernels are pictures of edges and colours; deeper ones are not legible."
     figures: Mapping[str, str] = {
-        "first_smoothness": "correlation of neighbouring weights in the first convolution; 0 is noise, 1 a flat kernel",
+        "first_smoothness": "correlation of neighbouring weights in the first convolution; 0 is noise, 1 is flat",
         "deeper_smoothness": "the same in the deeper convolutions, mean",
         "first_inputs": "channels that a kernel of the first convolution reads",
         "deeper_inputs": "channels that a kernel of the deeper ones reads, median",
@@ -51,7 +50,7 @@ class Filters:
             f"weights correlate by {values[0]:.2f}. Kernels of the {len(kernels) - 1} deeper ones read "
             f"{np.median(inputs[1:]):.0f} channels (median) that have no colour, and correlate by {deeper:.2f}."
         )
-        result = visit.model.plan(visit.method("filters", count=SHOWN)).run(_nothing(visit.model), None)
+        result = visit.model.plan(visit.method("filters", count=SHOWN)).run(visit.model.empty_batch(), None)
         drawn = [Picture(picture_of(one), one.caption) for one in panels(result, None)]
         holds = values[0] > deeper and inputs[0] < np.median(inputs[1:])
         return Answer(text, figures, tuple(drawn), bool(holds))
@@ -75,10 +74,6 @@ def smoothness(kernels: NDArray[Any]) -> float:
     products = [float((one * other).sum()) for one, other in pairs]
     powers = [float(np.sqrt((one**2).sum() * (other**2).sum())) for one, other in pairs]
     return float(np.mean([product / max(power, 1e-30) for product, power in zip(products, powers, strict=True)]))
-
-
-def _nothing(model: Model) -> Batch:
-    return model.empty_batch()
 
 
 CHAPTER = Filters()

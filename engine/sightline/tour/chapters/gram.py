@@ -33,8 +33,8 @@ class Gram:
         change = float(np.linalg.norm(after - before) / max(float(np.linalg.norm(before)), 1e-30))
         content = float(np.linalg.norm(moved - flat) / max(float(np.linalg.norm(flat)), 1e-30))
         text = (
-            f"When the {order.size} positions of {visit.deepest} are shuffled, its Gram matrices change by {change:.1e} "
-            f"of their length and the features themselves by {content:.0%}."
+            f"When the {order.size} positions of {visit.deepest} are shuffled, its Gram matrices change by "
+            f"{change:.1e} of their length and the features themselves by {content:.0%}."
         )
         figures = {"gram_change": change, "content_change": content}
         return Answer(text, figures, (), change < 1e-5 and content > 0.5)

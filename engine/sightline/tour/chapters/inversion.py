@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
+from sightline.agreement import spearman
 from sightline.tour.chapter import Answer
 from sightline.tour.visit import Visit
 
@@ -33,15 +33,18 @@ class Inversion:
         rows = visit.few[:PHOTOGRAPHS]
         made: Any = visit.model.plan(method, threads=visit.threads).run(visit.artefact.some(rows), None)
         similar = np.asarray(made.similarities).mean(axis=0)
-        order = float(spearmanr(np.arange(len(similar)), similar).statistic) if len(similar) > 1 else float("nan")
+        order = spearman(np.arange(len(similar), dtype=np.float64), similar.astype(np.float64))
         text = (
             f"Made from {made.layers[0]}, a picture is as similar to the photograph as {similar[0]:.2f} (structural "
-            f"similarity); made from {made.layers[-1]}, {similar[-1]:.2f}. Depth and similarity correlate by {order:.2f} "
-            f"over {len(similar)} layers."
+            f"similarity); made from {made.layers[-1]}, {similar[-1]:.2f}. Depth and similarity correlate by "
+            f"{order:.2f} over {len(similar)} layers."
         )
         pictures = [
             visit.strip(
-                [visit.artefact.view(int(row)), *(np.rint(one).clip(0, 255).astype(np.uint8) for one in made.values[place])],
+                [
+                    visit.artefact.view(int(row)),
+                    *(np.rint(one).clip(0, 255).astype(np.uint8) for one in made.values[place]),
+                ],
                 f"{visit.called(int(row))}: photograph, then made from {', '.join(made.layers)}.",
             )
             for place, row in enumerate(rows)

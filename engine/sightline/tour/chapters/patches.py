@@ -39,12 +39,13 @@ class Patches:
         alike = np.array([_largest(visit.groups[order[:, unit]]) for unit in alive])
         random = np.random.default_rng(visit.seed)
         drawn = [
-            _largest(visit.groups[random.choice(len(visit), STRONGEST, replace=False)]) for _ in range(max(len(alive), 1))
+            _largest(visit.groups[random.choice(len(visit), STRONGEST, replace=False)])
+            for _ in range(max(len(alive), 1))
         ]
         chance, mean = float(np.mean(drawn)), float(alike.mean()) if len(alive) else 0.0
         text = (
-            f"Of the {STRONGEST} photographs that excite a unit of {visit.deepest} most, {mean:.0%} are of one kind, the "
-            f"mean over {len(alive)} units; of {STRONGEST} drawn at random {chance:.0%} are."
+            f"Of the {STRONGEST} photographs that excite a unit of {visit.deepest} most, {mean:.0%} are of one "
+            f"kind, the mean over {len(alive)} units; of {STRONGEST} drawn at random {chance:.0%} are."
         )
         best = alive[np.argsort(-alike, kind="stable")[:UNITS]]
         pictures = [

@@ -45,10 +45,10 @@ class Saliency:
         alike = float(np.mean([agreement(np.abs(one), np.abs(other)).spearman for one, other in pairs]))
         slower = seconds["occlusion"] / max(seconds["backprop"], 1e-9)
         text = (
-            f"Occlusion (window {sweep.window}, stride {sweep.stride}) takes {seconds['occlusion']:.3g} s per photograph, "
-            f"{slower:.0f} times as long as backpropagation ({seconds['backprop']:.3g} s). Neighbouring pixels of its "
-            f"maps differ by {variation['occlusion']:.2f} of their mean magnitude, those of the gradient by "
-            f"{variation['backprop']:.2f}. The two agree by a rank correlation of {alike:.2f}."
+            f"Occlusion (window {sweep.window}, stride {sweep.stride}) takes {seconds['occlusion']:.3g} s per "
+            f"photograph, {slower:.0f} times as long as backpropagation ({seconds['backprop']:.3g} s). Neighbouring "
+            f"pixels of its maps differ by {variation['occlusion']:.2f} of their mean magnitude, those of the "
+            f"gradient by {variation['backprop']:.2f}. The two agree by a rank correlation of {alike:.2f}."
         )
         pictures = []
         for place, row in enumerate(visit.few[:3]):
@@ -56,7 +56,9 @@ class Saliency:
             cells = [view]
             for name in ("occlusion", "backprop"):
                 one = maps[name][place] if name == "occlusion" else np.abs(maps[name][place])
-                cells.append(overlay(view, one, ColourScale.fit(one, signed=name == "occlusion", clip_percentile=99.5)))
+                cells.append(
+                    overlay(view, one, ColourScale.fit(one, signed=name == "occlusion", clip_percentile=99.5))
+                )
             pictures.append(visit.strip(cells, f"{visit.called(int(row))}: photograph, occlusion, gradient."))
         figures = {f"{name}_seconds": value for name, value in seconds.items()}
         figures |= {f"{name}_variation": value for name, value in variation.items()}
