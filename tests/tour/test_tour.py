@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sightline.tour.chapters.filters import smoothness
-from sightline.tour.chapters.neighbours import neighbours
 from sightline.tour.chapters.saliency import total_variation
 
 
@@ -32,15 +31,3 @@ def test_total_variation_by_hand() -> None:
     assert total_variation(map_) == pytest.approx(np.mean(differences) / (7 / 4))
     assert total_variation(np.zeros((3, 3), np.float32)) == 0
     assert total_variation(np.full((3, 4), -2, np.float32)) == 0
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_neighbours_leave_the_row_itself_out(seed: int) -> None:
-    rows = np.random.default_rng(seed).normal(size=(30, 5)).astype(np.float32)
-    distances = np.square(rows[:, None] - rows[None]).sum(axis=2)
-    np.fill_diagonal(distances, np.inf)
-    np.testing.assert_array_equal(neighbours(rows, 2, k=4), np.argsort(distances, axis=1)[:, :4])
-    twins = np.repeat(rows[:2], 10, axis=0)  # each is as near to nine others as to itself
-    found = neighbours(twins, 2, k=4)
-    assert (found != np.arange(20)[:, None]).all()
-    assert ((found < 10) == (np.arange(20) < 10)[:, None]).all()

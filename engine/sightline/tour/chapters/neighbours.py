@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from sightline.bank.search import nearest
+from sightline.bank.search import nearest_others
 from sightline.errors import UsageError
 from sightline.tour.chapter import Answer
 from sightline.tour.visit import Visit
-from sightline.types import FloatArray, IntArray
+from sightline.types import FloatArray
 
 K = 8
 PIXELS = 32  # side of the pictures whose pixels are compared
@@ -36,7 +36,7 @@ class Neighbours:
         if len(visit) < K + 2:
             raise UsageError(f"{len(visit)} photographs are too few; {K + 2} are needed.")
         rows = {"pixels": self._pixels(visit), "features": visit.features}
-        near = {name: neighbours(values, visit.threads) for name, values in rows.items()}
+        near = {name: nearest_others([values], k=K, threads=visit.threads).rows for name, values in rows.items()}
         groups = visit.groups
         purity = {name: float((groups[found] == groups[:, None]).mean()) for name, found in near.items()}
         counts = np.unique(groups, return_counts=True)[1]
@@ -63,14 +63,6 @@ class Neighbours:
             small = Image.fromarray(visit.artefact.view(row)).resize((PIXELS, PIXELS), Image.Resampling.BOX)
             rows.append(np.asarray(small, np.float32).ravel())
         return np.stack(rows)
-
-
-def neighbours(rows: FloatArray, threads: int | None, k: int = K) -> IntArray:
-    """(N, k) nearest other rows of each."""
-    found = nearest(rows, [rows], k=k + 1, threads=threads).rows
-    own = found == np.arange(len(rows))[:, None]
-    own[~own.any(axis=1), -1] = True  # twins may push a row out of its own list
-    return found[~own].reshape(len(rows), k)
 
 
 CHAPTER = Neighbours()
