@@ -12,9 +12,9 @@ from problems import convolutional, pooled_head
 from sightline.ascent.divergence import Divergence
 from sightline.ascent.gram import channel_products, gram, gram_distance
 from sightline.ascent.loop import Ascent
+from sightline.ascent.margins import MARGIN, narrowed, widened
 from sightline.ascent.mosaic import mosaic
 from sightline.ascent.optimisers import NormalisedGradient
-from sightline.ascent.painting import MARGIN, narrowed, widened
 from sightline.ascent.parametrisation import Bounds, Pixels
 from sightline.ascent.stylisation import Goal, Stylisation, features_of
 from sightline.errors import UsageError
@@ -50,8 +50,8 @@ def preprocess(size: tuple[int, int]) -> Preprocess:
     return Preprocess(resize=None, crop=size, mean=(0.5,) * 3, std=(0.1,) * 3)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_losses_and_slopes_of_tiles_are_those_of_the_whole(open_problem: Open, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "margin"), [(1, 0), (2, 0), (1, 5), (2, 12)])
+def test_losses_and_slopes_of_tiles_are_those_of_the_whole(open_problem: Open, seed: int, margin: int) -> None:
     problem = convolutional()  # strides 2 and 1, one-sided pads
     model = open_problem(problem, preprocess=preprocess(problem.shape[1:]))
     oracle = model.oracle(model.plan(GatysTexture(), threads=2))
@@ -62,7 +62,7 @@ def test_losses_and_slopes_of_tiles_are_those_of_the_whole(open_problem: Open, s
     found = []
     with oracle.tape() as tape:
         for side in (None, 11):
-            tiles = mosaic(fields, (37, 29), side)
+            tiles = mosaic(fields, (37, 29), side, margin)
             content = features_of(tape, tape.tensor(other), ("relu2",), tiles)
             wanted = {layer: torch.eye(features.shape[1])[None] for layer, features in features_of(
                 tape, tape.tensor(other), layers, tiles).items()}  # fmt: skip
@@ -78,6 +78,22 @@ def test_losses_and_slopes_of_tiles_are_those_of_the_whole(open_problem: Open, s
     assert (one, many) == (1, 12)
     for expected, ours in zip(whole, parts, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("margin", [3, 8])
+def test_positions_in_a_margin_are_not_kept(open_problem: Open, margin: int) -> None:
+    problem = convolutional()
+    model = open_problem(problem, preprocess=preprocess(problem.shape[1:]))
+    field = model.layers.find("relu2").field
+    assert field is not None
+    (tile,) = mosaic({"relu2": field, "all": None}, (40, 30), None, margin)
+    assert tile.kept["all"] == (slice(None), slice(None))
+    for axis, kept, length in zip((field.rows, field.columns), tile.kept["relu2"], (40, 30), strict=True):
+        middles = [(axis.low + axis.high) / 2 + place * axis.jump for place in range(length)]
+        inside = [place for place, middle in enumerate(middles) if margin <= middle <= length - 1 - margin]
+        assert (kept.start, kept.stop) == (inside[0], inside[-1] + 1)
+    (tile,) = mosaic({"relu2": field}, (40, 30), None, 20)  # nothing would be left
+    assert tile.kept["relu2"] == (slice(None), slice(None))
 
 
 def test_a_layer_that_sees_everything_cannot_be_cut() -> None:

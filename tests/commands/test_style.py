@@ -96,3 +96,22 @@ def test_a_photograph_is_painted_by_descent(shell: Shell, net: Path, photograph:
     assert (tmp_path / "out" / "paintings" / "photo.png").is_file()
     assert (tmp_path / "out" / "paintings" / "photo.gif").is_file()
     assert "style loss" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_style_is_compared_in_every_way(shell: Shell, net: Path, photograph: Path, tmp_path: Path) -> None:
+    small = ("--model", net, *PLAIN, "--side", "40", "--steps", "2", "--threads", "2")
+    said = shell("style", "compare", "demo", photograph, "-o", tmp_path / "out", *small, "--json")
+    assert said.code == 0, said
+    made = {one["name"]: one for one in said.json["made"]}
+    assert list(made) == ["sample", "scanline", "quilting", "gram", "content", "slow", "fast"]
+    assert all(made[name]["seconds"] > 0 for name in ("scanline", "quilting", "gram", "slow", "fast"))
+    assert made["content"]["content_loss"] == 0
+    sizes = [read_image(tmp_path / "out" / f"{name}.png").size for name in made if name != "sample"]
+    assert {min(size) for size in sizes} == {40}
+    page = (tmp_path / "out" / "style.html").read_text(encoding="utf-8")
+    assert "times as fast" in page
+    said = shell("style", "compare", photograph, photograph, "-o", tmp_path / "picture", *small)
+    assert said.code == 0, said
+    assert "No network was trained" in said.out
+    assert not (tmp_path / "picture" / "fast.png").exists()
+    assert "holds no comparison" in shell.refused(3, "style", "compare", "demo", photograph, "-o", tmp_path, *small)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from methods.widened import features, gram
 from problems import convolutional
 from sightline.ascent.paintings import Paintings
 from sightline.errors import BadImage, UnknownName, UsageError
@@ -44,10 +45,6 @@ def painted(model: Model, images: np.ndarray, method: StyleTransfer) -> Painting
     return found
 
 
-def features(images: np.ndarray, step: int, channels: int) -> np.ndarray:
-    return PROBLEM.values(images.astype(np.float32))[step].reshape(len(images), channels, -1)
-
-
 @pytest.mark.parametrize("seed", [3, 4])
 def test_losses_are_those_of_the_formula(model: Model, pictures: list[str], seed: int) -> None:
     """With a style of the network's own size, so that its features have a closed form."""
@@ -60,16 +57,13 @@ def test_losses_are_those_of_the_formula(model: Model, pictures: list[str], seed
         style=(pictures[0],), style_layers=("relu1",), content_layers=("relu2",), steps=40, **PLAIN
     )
     found = painted(model, images, method)
-    one, two = (model.layers.find(layer).shape[1] for layer in ("relu1", "relu2"))
     made = np.moveaxis(found.pictures.astype(np.float64), -1, 1) / 25.5 - 5
-    grams = [
-        part @ part.transpose(0, 2, 1) / part.shape[2]
-        for part in (features(made, 2, one), features(model.preprocess.normalise(style[None]), 2, one))
-    ]
+    grams = [gram(part, "relu1") for part in (made, model.preprocess.normalise(style[None]))]
     expected = np.square(grams[0] - grams[1]).sum(axis=(1, 2)) / np.square(grams[1]).sum()
     np.testing.assert_allclose(found.style_after, expected, rtol=1e-2, atol=1e-5)
     seen = np.clip(images, -5, 5)
-    error, whole = features(made, 4, two) - features(seen, 4, two), features(seen, 4, two)
+    whole = features(seen, "relu2")
+    error = features(made, "relu2") - whole
     np.testing.assert_allclose(
         found.content_after,
         np.square(error).sum(axis=(1, 2)) / np.square(whole).sum(axis=(1, 2)),

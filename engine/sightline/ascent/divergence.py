@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sightline.ascent.loop import Moment
 
-FACTOR = 100.0  # times its first loss, at least ``scale``, that a row may lose before it is given up
+FACTOR = 30.0  # times its first loss, at least ``scale``, that a row may lose before it is given up
 
 
 class Divergence:

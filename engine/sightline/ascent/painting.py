@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch import Tensor
 from sightline.abilities import Tape
 from sightline.ascent.divergence import Divergence
 from sightline.ascent.loop import Ascent, Moment
-from sightline.ascent.mosaic import mosaic
+from sightline.ascent.margins import MARGIN, narrowed, widened
+from sightline.ascent.mosaic import Tile, mosaic
 from sightline.ascent.octaves import octave_sizes, resized
 from sightline.ascent.optimisers import LBFGS, Adam
 from sightline.ascent.parametrisation import Bounds, Pixels
@@ -27,7 +28,6 @@ from sightline.types import ByteArray, FloatArray, IntArray
 LOG = logging.getLogger(__name__)
 OCTAVE = 2.0  # from one size to the next
 SMALLEST = 32  # pixels of the shorter side below which networks see next to nothing
-MARGIN = 16  # pixels beyond each edge that are painted and cut off: networks see less of a border than of the rest
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ class Painter:
 
     def paint(self, start: Tensor, wanted: Wanted) -> Painted:
         """Pictures of the start's size (B, C, H, W)."""
-        wide = replace(wanted, content=None if wanted.content is None else widened(wanted.content))
-        picture = widened(start)
+        picture = start
         height, width = picture.shape[-2:]
         diary = _Diary(self, (height, width))
         stopped = diverged = np.zeros(len(start), np.bool_)
@@ -110,16 +109,16 @@ class Painter:
         for octave, size in enumerate(sizes):
             if stopped.any():
                 break
-            objective = self.objective(wide, size, height)
+            objective = self.objective(wanted, size, height)
             divergence = Divergence(self.style_weight + self.content_weight)
-            pixels = Pixels(resized(picture, size), Bounds.of(self.preprocess, start.device))
+            pixels = Pixels(widened(resized(picture, size)), Bounds.of(self.preprocess, start.device))
             steps = self.steps * (octave + 1) // len(sizes) - self.steps * octave // len(sizes)
             ascent = self._ascent(steps, divergence, diary.of(objective))
             end = ascent.climb(objective, pixels, [0] * len(start))
-            picture = torch.from_numpy(end.images).to(start)
+            picture = narrowed(torch.from_numpy(end.images).to(start))
             stopped, diverged = end.stopped, diverged | divergence.rows.cpu().numpy()
         return Painted(
-            narrowed(resized(picture, (height, width))).cpu().numpy(),
+            resized(picture, (height, width)).cpu().numpy(),
             *diary.losses(),
             diary.film(),
             stopped.astype(np.int64),
@@ -127,21 +126,29 @@ class Painter:
         )
 
     def objective(self, wanted: Wanted, size: tuple[int, int], full: int) -> Stylisation:
-        """The losses of pictures of a size, everything that is wanted shrunk as they are from ``full`` rows."""
-        tiles = mosaic({layer: self.fields[layer] for layer in self._layers}, size, self.tile)
+        """The losses of widened pictures of a size, all that is wanted shrunk as they are from ``full`` rows."""
         content = dict[str, Tensor]()
         if wanted.content is not None:
-            content = features_of(self.tape, resized(wanted.content, size), self.content_layers, tiles)
+            wide = widened(resized(wanted.content, size))
+            content = features_of(self.tape, wide, self.content_layers, self._tiles(wide))
         factor = size[0] / full
         styles = [
-            resized(style, [max(1, round(side * factor)) for side in style.shape[-2:]]) for style in wanted.styles
+            widened(resized(style, [max(1, round(side * factor)) for side in style.shape[-2:]]))
+            for style in wanted.styles
         ]
-        grams = mixed_grams(self.tape, styles, wanted.shares, tuple(self.style_layers))
+        parts = [features_of(self.tape, style, tuple(self.style_layers), self._tiles(style)) for style in styles]
+        grams = mixed_grams(parts, wanted.shares)
         goal = Goal(
             content=content, style=grams, layer_weights=self.style_layers,
             content_weight=self.content_weight, style_weight=self.style_weight,
         )  # fmt: skip
-        return Stylisation(self.tape, goal, tiles)
+        return Stylisation(self.tape, goal, self._tiles_of((size[0] + 2 * MARGIN, size[1] + 2 * MARGIN)))
+
+    def _tiles(self, wide: Tensor) -> tuple[Tile, ...]:
+        return self._tiles_of((wide.shape[-2], wide.shape[-1]))
+
+    def _tiles_of(self, size: tuple[int, int]) -> tuple[Tile, ...]:
+        return mosaic({layer: self.fields[layer] for layer in self._layers}, size, self.tile, MARGIN)
 
     @property
     def _layers(self) -> tuple[str, ...]:
@@ -166,20 +173,6 @@ class Painter:
         )
 
 
-def widened(images: Tensor) -> Tensor:
-    """(B, C, H, W) with a mirrored margin."""
-    for axis in (-2, -1):
-        side = images.shape[axis]
-        places = torch.arange(-MARGIN, side + MARGIN, device=images.device) % (2 * side)
-        images = images.index_select(axis, torch.where(places < side, places, 2 * side - 1 - places))
-    return images
-
-
-def narrowed(images: Tensor) -> Tensor:
-    """Without it."""
-    return images[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-
-
 class _Diary:
     """What is noted of a painting while it is made."""
 
@@ -197,8 +190,7 @@ class _Diary:
     def film(self) -> ByteArray:
         if self.frames:
             return np.stack(self.frames, axis=1)
-        height, width = (side - 2 * MARGIN for side in self.size)
-        return np.zeros((len(self.style[0]), 0, height, width, 3), np.uint8)
+        return np.zeros((len(self.style[0]), 0, *self.size, 3), np.uint8)
 
 
 @dataclass
@@ -219,5 +211,5 @@ class _Page:
         )  # fmt: skip
         wanted = diary.painter.frames
         if len(diary.frames) < wanted * step // diary.total:
-            shown = narrowed(resized(moment.images, diary.size)).cpu().numpy()
+            shown = resized(narrowed(moment.images), diary.size).cpu().numpy()
             diary.frames.append(diary.painter.preprocess.to_pixels(shown))  # (B, H, W, 3)

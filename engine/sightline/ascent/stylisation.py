@@ -114,22 +114,15 @@ def features_of(tape: Tape, images: Tensor, layers: Sequence[str], tiles: Sequen
     }
 
 
-def mixed_grams(
-    tape: Tape, styles: Sequence[Tensor], shares: Sequence[float], layers: Sequence[str]
-) -> dict[str, Tensor]:
+def mixed_grams(styles: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
     """(1 or B, C, C) by layer: the mean Gram matrix of several styles, weighted by their shares.
 
     Args:
-        tape: runs the network.
-        styles: (1 or B, C, h, w) each, of any size.
+        styles: features (1 or B, C, h, w) by layer, of any size.
         shares: one per style, sum 1.
-        layers: with positions.
     """
-    found = dict[str, Tensor]()
-    with torch.no_grad():
-        for style, share in zip(styles, shares, strict=True):
-            outputs = tape(style, layers=layers)
-            for layer in layers:
-                part = share * gram(outputs.tap(layer))
-                found[layer] = found[layer] + part if layer in found else part
-    return found
+    matrices = [
+        {layer: share * gram(features) for layer, features in style.items()}
+        for style, share in zip(styles, shares, strict=True)
+    ]
+    return {layer: torch.stack([one[layer] for one in matrices]).sum(dim=0) for layer in matrices[0]}

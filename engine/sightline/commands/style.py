@@ -1,13 +1,14 @@
-"""Train a network that paints in one pass, and paint with it: sightline style train|apply."""
+"""Train a network that paints in one pass, paint with it, or compare it: sightline style train|apply|compare."""
 
 from __future__ import annotations
 
 import json as json_format
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from cyclopts import App, Parameter
@@ -17,7 +18,7 @@ from sightline.ascent.film import film
 from sightline.commands._method_flags import command_summary
 from sightline.commands._options import ModelOptions
 from sightline.commands._progress import ProgressLine
-from sightline.errors import BadImage, UsageError
+from sightline.errors import BadImage, OutputConflict, UsageError
 from sightline.file_names import stems
 from sightline.image import encode_png, find_images, read_image
 from sightline.job.files import make_folder, write_atomically
@@ -29,6 +30,8 @@ from sightline.styles.colours import with_colours_of
 from sightline.styles.style import Style
 from sightline.styles.stylist import Stylist, blended
 from sightline.types import ByteArray
+
+COMPARED = "style.json"  # notes of a comparison
 
 style = App(name="style", help=command_summary(__file__), help_format="plaintext", result_action="return_value")
 
@@ -199,3 +202,49 @@ def train(
         f"{out}: " + ("finished; paint with it: sightline style apply" if finished else "stopped; --resume goes on")
     )
     return 0 if finished else 130
+
+
+@style.command
+def compare(
+    source: Annotated[str, Parameter(help="A folder of sightline style train, demo, or a picture of a style.")],
+    content: Annotated[Path, Parameter(help="The photograph.")],
+    /,
+    *,
+    model: Annotated[str, Parameter(help="The network that judges: an .onnx file, torchvision:NAME or timm:NAME.")],
+    out: Annotated[Path, Parameter(name=("--out", "-o"), help="Folder of the page, the pictures and style.json.")],
+    side: Annotated[int, Parameter(help="Pixels of every result.")] = 256,
+    steps: Annotated[int, Parameter(help="Of the descents.")] = 300,
+    seed: Annotated[int, Parameter(help="Of what is drawn.")] = 0,
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Never replaced by another.")] = "cpu",
+    threads: Annotated[int | None, Parameter(help="All cores unless given.")] = None,
+    json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
+    model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+) -> int:
+    """A page of one style: textures and paintings by every way there is, with what each costs."""
+    from sightline.report.style_page import verdict, write_page
+    from sightline.styles.comparison import Comparison, Made
+
+    if side < 32 or steps < 1 or seed < 0:
+        raise UsageError(f"--side {side} must be at least 32, --steps {steps} at least 1, --seed {seed} at least 0.")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / COMPARED).is_file())):
+        raise OutputConflict(f"{out} is not empty and holds no comparison. Choose a folder that is new or empty.")
+    read_image(content)
+    options: dict[str, Any] = {"side": side, "steps": steps, "seed": seed, "device": device, "threads": threads}
+    with model_options.load(model) as network, ProgressLine("style compare") as line:
+        comparison = Comparison.of(network, source, content, **options)
+        made = list[Made](comparison.run(line.note))
+        make_folder(out)
+        for one in made:
+            write_atomically(out / f"{one.name}.png", [encode_png(one.pixels)])
+        page = write_page(
+            out / "style.html", style=source, content=content.name, model=network.path.name,
+            where="a GPU" if device == "cuda" else f"{threads or os.cpu_count()} threads", made=made,
+        )  # fmt: skip
+    rows = [
+        {"name": one.name, "seconds": one.seconds, "style_loss": one.style_loss, "content_loss": one.content_loss}
+        for one in made
+    ]
+    facts = {"command": "style compare", "style": source, "content": str(content), "page": str(page), "made": rows}
+    write_atomically(out / COMPARED, [json_format.dumps(facts, indent=1).encode()])
+    print(json_format.dumps(facts) if json else f"{verdict(made)}\n{page}")
+    return 0

@@ -24,6 +24,7 @@ class Card:
         style: the picture that was learnt.
         model: the network that judged.
         steps: of the training.
+        style_weight, content_weight: of the losses.
         style_loss, content_loss: means over its last steps.
         parity: of the file and the network that was trained.
     """
@@ -31,6 +32,8 @@ class Card:
     style: str
     model: str
     steps: int
+    style_weight: float
+    content_weight: float
     style_loss: float
     content_loss: float
     parity: str
@@ -48,11 +51,13 @@ class Style:
         name: as the user gave it.
         graph: (B, 3, H, W) of 0 to 1 to the same, any multiples of 4.
         card: what is known of it, None of a bare ``.onnx`` file.
+        picture: that was learnt, None of a bare ``.onnx`` file.
     """
 
     name: str
     graph: ir.Model
     card: Card | None
+    picture: Path | None
 
     @classmethod
     def read(cls, source: str) -> Self:
@@ -78,5 +83,6 @@ class Style:
         ]
         if shapes != [(4, 3), (4, 3)]:
             raise BadModel(f"{path} does not turn pictures (B, 3, H, W) into pictures: it is no style network.")
-        card = path.with_name(CARD)
-        return cls(source, graph, Card(**json.loads(card.read_text(encoding="utf-8"))) if card.is_file() else None)
+        card, picture = path.with_name(CARD), path.with_name(PICTURE)
+        known = Card(**json.loads(card.read_text(encoding="utf-8"))) if card.is_file() else None
+        return cls(source, graph, known, picture if picture.is_file() else None)

@@ -10,11 +10,12 @@ import torch
 
 from sightline.abilities import Differentiable, Tape
 from sightline.ascent.deployed import model_of
+from sightline.ascent.margins import widened
 from sightline.ascent.painting import OCTAVE, Painted, Painter, Wanted
 from sightline.ascent.paintings import Paintings
 from sightline.ascent.pixels import pixel_values
 from sightline.errors import UnknownName, UsageError
-from sightline.types import Batch, FloatArray, Photo, joined
+from sightline.types import Batch, ByteArray, FloatArray, Photo, joined
 
 Optimiser = Literal["lbfgs", "adam"]
 MOST_OCTAVES = 12
@@ -55,22 +56,52 @@ def painted(
         options: the rest of the painter.
         paint: gives start and goal of some rows.
     """
-    preprocess, table = oracle.preprocess, model_of(oracle).layers
-    layers = (*options["style_layers"], *options["content_layers"])
-    check_maps(oracle, layers)
     batch = oracle.batch_size(len(images)) if method.optimiser == "adam" else 1
     with oracle.tape() as tape:
-        painter = Painter(
-            tape=tape, preprocess=preprocess, fields={layer: table.find(layer).field for layer in layers},
-            total_variation=method.total_variation, steps=method.steps, optimiser=method.optimiser,
-            rate=method.rate * abs(preprocess.scale) / float(np.abs(preprocess.std).mean()),
-            octaves=method.octaves, tile=method.tile, frames=method.frames, **options,
-        )  # fmt: skip
+        painter = _painter(oracle, tape, method, options)
         parts = [
             _part(painter, tape, paint, range(start, min(start + batch, len(images))), images.photos)
             for start in range(0, max(len(images), 1), batch)
         ]
     return joined(parts)
+
+
+def judged(
+    oracle: Differentiable, method: Any, options: Mapping[str, Any], paint: Paint, pictures: ByteArray
+) -> tuple[FloatArray, FloatArray]:
+    """Style and content losses (B,) of pictures (B, H, W, 3), however they were made.
+
+    Args:
+        oracle: runs the network.
+        method: as ``painted`` takes it.
+        options: likewise.
+        paint: likewise.
+        pictures: of the size that ``paint`` gives its start.
+    """
+    style, content = np.zeros(len(pictures), np.float32), np.zeros(len(pictures), np.float32)
+    with oracle.tape() as tape:
+        painter = _painter(oracle, tape, method, options)
+        for row, picture in enumerate(pictures):
+            start, wanted = paint(painter, range(row, row + 1))
+            size = (start.shape[-2], start.shape[-1])
+            if picture.shape[:2] != size:
+                raise UsageError(f"Picture {row} is {picture.shape[:2]} pixels, and those to compare it with {size}.")
+            judge = painter.objective(wanted, size, size[0])
+            shown = tape.tensor(painter.preprocess.normalise(picture[None].astype(np.float32)))
+            style[row : row + 1], content[row : row + 1] = _losses(judge, shown)
+    return style, content
+
+
+def _painter(oracle: Differentiable, tape: Tape, method: Any, options: Mapping[str, Any]) -> Painter:
+    preprocess, table = oracle.preprocess, model_of(oracle).layers
+    layers = (*options["style_layers"], *options["content_layers"])
+    check_maps(oracle, layers)
+    return Painter(
+        tape=tape, preprocess=preprocess, fields={layer: table.find(layer).field for layer in layers},
+        total_variation=method.total_variation, steps=method.steps, optimiser=method.optimiser,
+        rate=method.rate * abs(preprocess.scale) / float(np.abs(preprocess.std).mean()),
+        octaves=method.octaves, tile=method.tile, frames=method.frames, **options,
+    )  # fmt: skip
 
 
 def _part(painter: Painter, tape: Tape, paint: Paint, rows: range, photos: tuple[Photo, ...]) -> Paintings:
@@ -100,7 +131,7 @@ def _part(painter: Painter, tape: Tape, paint: Paint, rows: range, photos: tuple
 
 def _losses(judge: Any, pictures: Any) -> tuple[FloatArray, FloatArray]:
     with torch.no_grad():
-        judge(pictures)
+        judge(widened(pictures))
     return judge.style.cpu().numpy(), judge.content.cpu().numpy()
 
 

@@ -22,8 +22,10 @@ from sightline.errors import UnknownName, UsageError
 from sightline.image import read_image
 from sightline.methods.gradient._painting import (
     Optimiser,
+    Paint,
     check_painting,
     evened,
+    judged,
     painted,
     passes,
 )  # fmt: skip
@@ -32,7 +34,7 @@ from sightline.registry import method
 from sightline.styles.colours import luminance, luminance_matched, matched, with_colours_of
 from sightline.styles.style import OWN, PICTURE
 from sightline.target import Target
-from sightline.types import Batch, FloatArray
+from sightline.types import Batch, ByteArray, FloatArray
 
 CONTRAST = 0.2  # standard deviation of the noise to start from, as a share of the pixel range
 LONGEST = 4  # times its shorter side that a style may be long; the middle of a longer one is taken
@@ -77,17 +79,40 @@ class StyleTransfer:
     seed: int = 0  # of the noise
 
     def run(self, oracle: Differentiable, images: Batch, target: Target) -> Paintings:
+        contents = self._contents(oracle, images)
+        result = painted(oracle, images, self, self._options(oracle), self._paint(oracle, contents))
+        if self.colour == "luminance":
+            photographs = pixel_values(oracle.preprocess, contents)
+            values = [with_colours_of(*pair) for pair in zip(result.values, photographs, strict=True)]
+            return replace(result, values=np.array(values, np.float32).reshape(photographs.shape))
+        return result
+
+    def judge(self, oracle: Differentiable, images: Batch, paintings: ByteArray) -> tuple[FloatArray, FloatArray]:
+        """Style and content losses (B,) of paintings (B, H, W, 3) that were made otherwise, of the size of ``run``'s.
+
+        Raises:
+            UsageError: they have another size.
+        """
+        paint = self._paint(oracle, self._contents(oracle, images))
+        return judged(oracle, self, self._options(oracle), paint, paintings)
+
+    def _contents(self, oracle: Differentiable, images: Batch) -> FloatArray:
+        """(B, C, H, W) that are painted."""
         self._check()
-        preprocess, model = oracle.preprocess, model_of(oracle)
-        names, shares = self.style or ("",), self._shares()
-        contents = images.tensor if self.side is None else enlarged(images, preprocess, self.side)
-        shorter = round(self.style_scale * min(contents.shape[2:]))
-        styles = [read_style(name, max(1, shorter)) for name in names]
-        options: dict[str, Any] = {
+        return images.tensor if self.side is None else enlarged(images, oracle.preprocess, self.side)
+
+    def _options(self, oracle: Differentiable) -> dict[str, Any]:
+        model = model_of(oracle)
+        return {
             "style_layers": evened(self.style_layers or style_layers(model), self.layer_weights),
             "content_layers": self.content_layers or (content_layer(model),),
             "style_weight": self.style_weight, "content_weight": self.content_weight,
         }  # fmt: skip
+
+    def _paint(self, oracle: Differentiable, contents: FloatArray) -> Paint:
+        preprocess, shares = oracle.preprocess, self._shares()
+        shorter = round(self.style_scale * min(contents.shape[2:]))
+        styles = [read_style(name, max(1, shorter)) for name in self.style or ("",)]
 
         def paint(painter: Painter, rows: range) -> tuple[FloatArray, Wanted]:
             content = contents[rows.start : rows.stop]
@@ -95,12 +120,7 @@ class StyleTransfer:
             tensors = [painter.tape.tensor(one) for one in worn]
             return self._begun(seen, worn, preprocess), Wanted(painter.tape.tensor(seen), tensors, shares)
 
-        result = painted(oracle, images, self, options, paint)
-        if self.colour == "luminance":
-            photographs = pixel_values(preprocess, contents)
-            values = [with_colours_of(*pair) for pair in zip(result.values, photographs, strict=True)]
-            return replace(result, values=np.array(values, np.float32).reshape(photographs.shape))
-        return result
+        return paint
 
     def forward_passes(self, height: int, width: int) -> int:
         """Network evaluations per image, a backward pass counted as two."""

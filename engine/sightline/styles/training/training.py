@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sightline.abilities import Tape
 from sightline.ascent.depth import content_layer, style_layers
+from sightline.ascent.margins import MARGIN, widened
 from sightline.ascent.mosaic import mosaic
 from sightline.ascent.regularisers import TotalVariation
 from sightline.ascent.stylisation import Goal, Stylisation, features_of, mixed_grams
@@ -25,7 +26,6 @@ from sightline.methods.gradient.style_transfer import StyleTransfer
 from sightline.model import Model
 from sightline.preprocess import Preprocess
 from sightline.styles.style import CARD, GRAPH, PICTURE, Card
-from sightline.styles.stylist import MARGIN
 from sightline.styles.training.export import export_network
 from sightline.styles.training.lesson import Lesson, Losses, begin, write_losses
 from sightline.styles.training.network import StyleNetwork
@@ -117,6 +117,7 @@ def _finish(pupil: _Pupil, course: Course, facts: dict[str, str]) -> None:
     last = pupil.losses[-min(50, len(pupil.losses)) :]
     card = Card(
         style=facts["style"], model=facts["model"], steps=len(pupil.losses),
+        style_weight=pupil.lesson.style_weight, content_weight=pupil.lesson.content_weight,
         style_loss=float(np.mean([one.style for one in last])),
         content_loss=float(np.mean([one.content for one in last])),
         parity=export_network(pupil.network, course.folder / GRAPH, pupil.lesson.crop),
@@ -132,9 +133,13 @@ class _Pupil:
         self._tape, self._preprocess = tape, model.preprocess
         self._layers = lesson.style_layers or style_layers(model)
         self._content = lesson.content_layers or (content_layer(model),)
-        self._tiles = mosaic(dict.fromkeys((*self._layers, *self._content)), (0, 0), None)
-        style = tape.tensor(model.preprocess.normalise(picture[None]))
-        self._grams = mixed_grams(tape, [style], [1.0], self._layers)
+        fields = {layer: model.layers.find(layer).field for layer in (*self._layers, *self._content)}
+        self._tiles = mosaic(
+            fields, (lesson.crop, lesson.crop), None, MARGIN
+        )  # borders are cut off when it is applied
+        style = widened(tape.tensor(model.preprocess.normalise(picture[None])))
+        tiles = mosaic(fields, (style.shape[-2], style.shape[-1]), None, MARGIN)
+        self._grams = mixed_grams([features_of(tape, style, self._layers, tiles)], [1.0])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(lesson.seed)
             self.network = StyleNetwork(lesson.width, lesson.blocks).to(tape.device)
