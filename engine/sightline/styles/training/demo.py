@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m sightline.styles.training.demo", description=main.__doc__)
     parser.add_argument("model", help="an ImageNet network as ONNX")
     parser.add_argument("-o", "--output", type=Path, default=OWN, help="folder (default: the one in the box)")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--crop", type=int, default=192)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; --resume goes on")
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{done} of {total}: style {losses.style:.4f}, content {losses.content:.3f}", flush=True)
         return time.monotonic() - began < 60 * choice.minutes
 
-    lesson = Lesson(width=12, blocks=4, steps=choice.steps, crop=choice.crop, batch=choice.batch, content_weight=1.5)
+    lesson = Lesson(width=16, blocks=4, steps=choice.steps, crop=choice.crop, batch=choice.batch, content_weight=1.5)
     course = Course(
         folder=choice.output, style="strokes drawn by sightline", picture=draw().astype(np.float32),
         pictures=Collages(PICTURES), threads=choice.threads,
