@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 import sightline
 from sightline.abilities import Taps
 from sightline.bank.bank import open_bank
-from sightline.bank.projection import REDUCED, principal_components, tsne
+from sightline.bank.projection import principal_components, tsne
 from sightline.bank.source import Source
 from sightline.bank.space import written
 from sightline.bank.writing import index_images, shard_size
@@ -193,7 +193,7 @@ def test_tsne(network: Network, race: Any, session: Session) -> None:
     entries = inputs_from(photographs(800)).entries
     maps = [oracle.taps(load(one).tensor[None], [layer])[layer] for one in entries]
     rows = np.concatenate([one[0, :, 3:10:3, 3:10:3].reshape(one.shape[1], -1).T for one in maps])[:4000]
-    reduced = principal_components([rows], REDUCED).project(rows)
+    reduced = principal_components([rows], 50).project(rows)  # as its manual advises
     peer = TSNE(init="pca", random_state=0, n_jobs=session.threads)
     found: dict[str, Any] = {}
 

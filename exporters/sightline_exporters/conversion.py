@@ -30,7 +30,13 @@ INPUT = "input"
 
 
 def convert(
-    module: torch.nn.Module, example: torch.Tensor, *, exporter: Exporter, opset: int, outputs: Sequence[str]
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    *,
+    exporter: Exporter,
+    opset: int,
+    outputs: Sequence[str],
+    open_size: bool = False,
 ) -> ir.Model:
     """The graph of a module in evaluation mode, its batch left open.
 
@@ -41,6 +47,7 @@ def convert(
             on data; "torchscript" records one run: older, notes modules in node names, and takes more modules.
         opset: of the default domain.
         outputs: names.
+        open_size: with height and width open too, through "torchscript".
 
     Raises:
         ConversionFailed: with what else to try.
@@ -49,7 +56,7 @@ def convert(
         if exporter == "dynamo":
             model = _through_dynamo(module, example, opset, outputs)
         else:
-            model = _through_torchscript(module, example, opset, outputs)
+            model = _through_torchscript(module, example, opset, outputs, open_size)
     except Exception as reason:  # whatever a foreign compiler raises means the same to the caller
         other = "torchscript" if exporter == "dynamo" else "dynamo"
         raise ConversionFailed(
@@ -82,13 +89,16 @@ def _through_dynamo(module: torch.nn.Module, example: torch.Tensor, opset: int, 
 
 
 def _through_torchscript(
-    module: torch.nn.Module, example: torch.Tensor, opset: int, outputs: Sequence[str]
+    module: torch.nn.Module, example: torch.Tensor, opset: int, outputs: Sequence[str], open_size: bool
 ) -> ir.Model:
     file = io.BytesIO()
+    free = {0: "batch", 2: "height", 3: "width"} if open_size else {0: "batch"}
     with _standard_output_shut(), warnings.catch_warnings():
         # The caller chose this exporter by name: that it is the older one is no news.
         warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        # Without running statistics it has one mode only.
+        warnings.filterwarnings("ignore", message="ONNX export mode is set .* operator 'instance_norm'")
         # A branch on a shape is recorded as taken; the parity check runs other batch sizes than the example's.
         warnings.filterwarnings("ignore", category=TracerWarning)
         torch.onnx.export(
@@ -96,7 +106,7 @@ def _through_torchscript(
             (example,),
             file,  # pyright: ignore[reportArgumentType]
             dynamo=False,
-            dynamic_axes={name: {0: "batch"} for name in (INPUT, *outputs)},
+            dynamic_axes=dict.fromkeys((INPUT, *outputs), free),
             input_names=[INPUT],
             output_names=list(outputs),
             opset_version=opset,

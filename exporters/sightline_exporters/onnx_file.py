@@ -78,6 +78,7 @@ def export(
     tolerance: float = TOLERANCE,
     seed: int = 0,
     random_weights: bool = False,
+    open_size: bool = False,
 ) -> Export:
     """Write one ONNX file with an open batch, module names, preprocessing and labels, if it computes what torch does.
 
@@ -94,6 +95,7 @@ def export(
         tolerance: largest accepted ``max |onnx - torch| / max |torch|``.
         seed: of the random inputs and of random weights.
         random_weights: draw weights instead of fetching them.
+        open_size: leave height and width open beside the batch; only the "torchscript" exporter does.
 
     Raises:
         BadRequest: the call is wrong; UnknownSource: so is a name.
@@ -104,6 +106,8 @@ def export(
     started = time.perf_counter()
     path = Path(path)
     _check_options(path, opset, exporter, tolerance)
+    if open_size and exporter != "torchscript":
+        raise BadRequest(f"open_size needs exporter='torchscript', not {exporter!r}.")
     opened = _open(source, weights=weights, random=random_weights, seed=seed)
     if preprocess is not None:
         metadata.check_preprocess(preprocess)
@@ -112,7 +116,9 @@ def export(
     example = make_example(opened, example, size)
     with evaluation(opened.module):
         answer = run_once(opened.module, example)
-        model = convert(opened.module, example, exporter=exporter, opset=opset, outputs=output_names(answer))
+        model = convert(
+            opened.module, example, exporter=exporter, opset=opset, outputs=output_names(answer), open_size=open_size
+        )
         metadata.stamp(
             model,
             source=opened.description,

@@ -14,6 +14,7 @@ from sightline.bank.agreement import label_agreement
 from sightline.bank.bank import Bank
 from sightline.bank.duplicates import clusters, near_duplicates
 from sightline.bank.labels import labels_of
+from sightline.bank.search import nearest_others
 from sightline.bank.writing import bank_of
 from sightline.cli import call
 from sightline.errors import UsageError
@@ -116,6 +117,20 @@ try:
 except OSError:
     print("all of it does not fit")
 """
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_neighbours_among_themselves_leave_the_row_itself_out(seed: int) -> None:
+    rows = np.random.default_rng(seed).normal(size=(30, 5)).astype(np.float32)
+    distances = np.square(rows[:, None] - rows[None]).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    np.testing.assert_array_equal(
+        nearest_others([rows[:7], rows[7:]], k=4, threads=2).rows, np.argsort(distances, axis=1)[:, :4]
+    )
+    twins = np.repeat(rows[:2], 10, axis=0)  # each is as near to nine others as to itself
+    found = nearest_others([twins], k=4).rows
+    assert (found != np.arange(20)[:, None]).all()
+    assert ((found < 10) == (np.arange(20) < 10)[:, None]).all()
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell the size of a process")

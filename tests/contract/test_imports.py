@@ -32,6 +32,7 @@ SPEAKERS = {
         "engine/sightline/methods/gradient/*",
         "engine/sightline/ascent/*",
         "engine/sightline/demo/train.py",
+        "engine/sightline/styles/training/*",
         EXPORTERS,
     ),
     "torchvision": (EXPORTERS,),

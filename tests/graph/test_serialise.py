@@ -38,6 +38,18 @@ def test_large_weights_are_beside_the_graph_and_outlive_it(seed: int) -> None:
     np.testing.assert_allclose(session.run(None, {"x": given})[0], given @ large + small, rtol=1e-4, atol=1e-4)
 
 
+def test_large_weights_that_nobody_reads_do_no_harm() -> None:
+    draw = np.random.default_rng(4)
+    large, small = draw.normal(size=(SIDE, SIDE)).astype(np.float32), draw.normal(size=SIDE).astype(np.float32)
+    model = matrix_model(large, small)
+    left = ir.Value(name="left", const_value=ir.tensor(large, name="left"))
+    model.graph.register_initializer(left)
+    assert list(serialise(model).weights) == ["large"]
+    given = draw.normal(size=(3, SIDE)).astype(np.float32)
+    found = open_graph(model, Settings(threads=1), "matrix").run(None, {"x": given})[0]
+    np.testing.assert_allclose(found, given @ large + small, rtol=1e-4, atol=1e-4)
+
+
 def test_kinds_of_numbers_that_numpy_does_not_have_stay_inside() -> None:
     weights = np.zeros((SIDE, SIDE), np.float32)
     model = matrix_model(weights, weights[0])

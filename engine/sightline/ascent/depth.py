@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from sightline.model import Model
 
@@ -30,3 +32,20 @@ def trunk(model: Model, count: int) -> tuple[str, ...]:
     if len(found) <= count:
         return tuple(found)
     return tuple(found[round(place * (len(found) - 1) / max(count - 1, 1))] for place in range(count))
+
+
+# Where a style is compared: five layers down to three fifths of the depth; and a content: at that depth.
+STYLE_LAYERS, STYLE_DEPTH, CONTENT_DEPTH = 5, 0.6, 0.6
+
+
+def style_layers(model: Model) -> tuple[str, ...]:
+    """Layers whose Gram matrices make a style, evenly spread from the first one on."""
+    whole = trunk(model, len(model.layers.layers))
+    places = np.linspace(0, round((len(whole) - 1) * STYLE_DEPTH), STYLE_LAYERS)
+    return tuple(whole[place] for place in dict.fromkeys(round(place) for place in places))
+
+
+def content_layer(model: Model) -> str:
+    """A layer that knows what is there and no longer every pixel."""
+    whole = trunk(model, len(model.layers.layers))
+    return whole[round((len(whole) - 1) * CONTENT_DEPTH)]

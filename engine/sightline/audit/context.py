@@ -20,7 +20,7 @@ from sightline.methods.forward.predict import Predict
 from sightline.model import Model
 from sightline.types import Batch, ByteArray, FloatArray, IntArray, Photo
 
-KEPT = 256  # photographs that stay decoded
+KEPT = 96  # photographs that stay decoded
 TOGETHER = 32  # photographs whose scores are computed at once
 
 

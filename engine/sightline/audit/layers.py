@@ -54,12 +54,29 @@ def matched(reference: Model, candidate: Model) -> tuple[list[tuple[Layer, Layer
     return pairs, "name"
 
 
+def settled(model: Model, name: str) -> str:
+    """The value of a layer as those behind it read it: rounded, where it is quantised and read back.
+
+    A ReLU in front of a QuantizeLinear is often left out, since codes of nothing below 0 clip as it would.
+    """
+    made = {str(value.name): value for node in model.graph.graph for value in node.outputs}
+    if name not in made:
+        return name
+    for code in made[name].uses():
+        if code.node.op_type == "QuantizeLinear" and code.idx == 0:
+            for back in code.node.outputs[0].uses():
+                if back.node.op_type == "DequantizeLinear" and back.idx == 0:
+                    return str(back.node.outputs[0].name)
+    return name
+
+
 def divergence(reference: Artefact, candidate: Artefact, photographs: int) -> Divergence:
     """Compare the layers on the first photographs, one after the other, so that one image's maps are held."""
     pairs, by = matched(reference.model, candidate.model)
     if not pairs:
         return Divergence((), (), by)
-    ours, theirs = [one.name for one, _ in pairs], [other.name for _, other in pairs]
+    ours = [settled(reference.model, one.name) for one, _ in pairs]
+    theirs = [settled(candidate.model, other.name) for _, other in pairs]
     noise, signal = np.zeros(len(pairs)), np.zeros(len(pairs))
     for row in range(min(photographs, len(reference.inputs))):
         only = np.array([row])
@@ -70,5 +87,5 @@ def divergence(reference: Artefact, candidate: Artefact, photographs: int) -> Di
             noise[place] += float(np.square(wide - other[its]).sum())
             signal[place] += float(np.square(wide).sum())
     errors = np.sqrt(noise / np.maximum(signal, 1e-30))
-    titles = tuple(reference.model.layers.title(name) for name in ours)
+    titles = tuple(reference.model.layers.title(one.name) for one, _ in pairs)
     return Divergence(titles, tuple(float(one) for one in errors), by)

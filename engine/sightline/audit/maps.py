@@ -18,8 +18,7 @@ from sightline.registry import Method
 from sightline.target import logit
 from sightline.types import Batch, FloatArray, Heatmaps, IntArray
 
-
-MEMORY = 512 << 20  # bytes of activations at once: four networks are open side by side
+MEMORY = 256 << 20  # bytes of activations at once: four networks are open side by side
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.bank.bank import Bank, image_blocks
-from sightline.bank.search import Metric, Neighbours, nearest
+from sightline.bank.search import Metric, Neighbours, nearest_others
 from sightline.bank.space import Space
 from sightline.errors import UsageError
 from sightline.types import IntArray
-
-CHUNK = 1000  # queries at once
 
 
 @dataclass(frozen=True)
@@ -63,22 +61,7 @@ def label_agreement(bank: Bank, space: Space, labels: tuple[str, ...], *, k: int
 
 def neighbours_within(bank: Bank, space: Space, *, k: int, metric: Metric) -> Neighbours:
     """(N, k) the nearest other images of every image of the bank."""
-    blocks = image_blocks(bank, space)
-    wanted = min(k, len(bank) - 1)
-    parts, start = list[Neighbours](), 0
-    for block in blocks:
-        for first in range(0, len(block), CHUNK):
-            found = nearest(block[first : first + CHUNK], blocks, k=wanted + 1, metric=metric)
-            parts.append(_without_itself(found, start + first, wanted))
-        start += len(block)
-    return Neighbours(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
-
-
-def _without_itself(found: Neighbours, start: int, wanted: int) -> Neighbours:
-    """Each query's row taken out; the farthest where copies of it come before."""
-    own = np.arange(start, start + len(found.rows))[:, None]
-    kept: IntArray = np.argsort(found.rows == own, axis=1, kind="stable")[:, :wanted]
-    return Neighbours(np.take_along_axis(found.rows, kept, 1), np.take_along_axis(found.scores, kept, 1))
+    return nearest_others(image_blocks(bank, space), k=k, metric=metric)
 
 
 def _majority(near: IntArray, classes: int) -> int:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.bank.agreement import CHUNK
 from sightline.bank.bank import Bank, image_blocks
-from sightline.bank.search import MOST, Metric, nearest, rows_at
+from sightline.bank.search import CHUNK, MOST, Metric, nearest, rows_at
 from sightline.bank.space import Space
 
 FEW = 16  # neighbours of each image that are looked at first; more where all of them are near

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.bank.search import nearest_others
 from sightline.errors import UsageError
 from sightline.types import FloatArray
 
 WIDEST = 8192  # features whose covariance is held at once; wider rows need fewer images than that
-REDUCED = 50  # components that t-SNE looks at, as its author advises
 FEWEST = 4  # rows that have a picture of any meaning
 
 
@@ -122,16 +122,23 @@ def tsne(
     threads: int | None = None,
     k: int = 10,
 ) -> Projection:
-    """Neighbours kept together (van der Maaten, Hinton, 2008), by openTSNE, begun from principal components."""
-    from openTSNE import TSNE
-    from openTSNE.initialization import rescale
+    """Neighbours kept together (van der Maaten, Hinton, 2008), by openTSNE, begun from principal components.
 
-    components = principal_components(blocks, REDUCED)
-    rows = np.concatenate([components.project(block) for block in blocks])
-    kept = min(perplexity, (len(rows) - 1) / 3)
-    start = rescale(rows[:, :2].astype(np.float64))
-    options: dict[str, Any] = {"perplexity": kept, "initialization": start, "n_jobs": threads or -1}
-    made: Any = TSNE(random_state=seed, **options).fit(rows)
+    It is given the exact neighbours in the whole space, found by our own kernel: components leave some out.
+    """
+    from openTSNE import TSNE
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.initialization import rescale
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    components = principal_components(blocks, 2)
+    start = rescale(np.concatenate([components.project(block) for block in blocks]).astype(np.float64))
+    kept = min(perplexity, (len(start) - 1) / 3)
+    near = nearest_others(blocks, k=max(1, int(3 * kept)), threads=threads)  # 3: beyond it affinities vanish
+    index = PrecomputedNeighbors(near.rows, np.maximum(near.scores, 0).astype(np.float64))
+    options: dict[str, Any] = {"perplexity": kept, "knn_index": index, "n_jobs": threads or -1}
+    alike = PerplexityBasedNN(**options)
+    made: Any = TSNE(random_state=seed, n_jobs=threads or -1).fit(affinities=alike, initialization=start)
     placed = np.asarray(made, np.float32)
     return Projection(placed, "tsne", (), float(made.kl_divergence), *_quality(blocks, placed, k))
 

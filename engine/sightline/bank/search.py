@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sightline.types import FloatArray, IntArray
 
+CHUNK = 1000  # queries at once, of many
 Metric = Literal["l2", "cosine", "inner_product"]
 MOST = 1024  # neighbours of one query
 
@@ -51,3 +52,24 @@ def nearest(
 
     values, rows = search(blocks, queries, k, metric=metric, mask=mask, threads=threads)
     return Neighbours(rows, (1 - values if metric == "cosine" else values).astype(np.float32))
+
+
+def nearest_others(
+    blocks: Sequence[NDArray[Any]], *, k: int, metric: Metric = "l2", threads: int | None = None
+) -> Neighbours:
+    """(N, k) the nearest other rows of every row of the blocks; all others where there are fewer than k."""
+    wanted = min(k, sum(map(len, blocks)) - 1)
+    parts, start = list[Neighbours](), 0
+    for block in blocks:
+        for first in range(0, len(block), CHUNK):
+            found = nearest(block[first : first + CHUNK], blocks, k=wanted + 1, metric=metric, threads=threads)
+            parts.append(_without_itself(found, start + first, wanted))
+        start += len(block)
+    return Neighbours(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
+
+
+def _without_itself(found: Neighbours, start: int, wanted: int) -> Neighbours:
+    """Each query's row taken out; the farthest where copies of it come before."""
+    own = np.arange(start, start + len(found.rows))[:, None]
+    kept: IntArray = np.argsort(found.rows == own, axis=1, kind="stable")[:, :wanted]
+    return Neighbours(np.take_along_axis(found.rows, kept, 1), np.take_along_axis(found.scores, kept, 1))

@@ -16,11 +16,14 @@ from sightline.demo.dataset import Scenes, write
 from sightline.demo.dataset import batch as draw_batch
 from sightline.demo.truth import agreement, centre_maps, random_maps
 from sightline.errors import NoRoute, UsageError
-from sightline.model import load
+from sightline.model import Model, load
 from sightline.reading import read
 from sightline.report import report
+from sightline.routes.base import Settings
+from sightline.styles.style import Style
+from sightline.styles.stylist import Stylist
 from sightline.target import logit, top
-from sightline.types import Heatmaps, Result
+from sightline.types import Batch, Heatmaps, Result
 
 FINER: dict[str, dict[str, Any]] = {  # the images have 96 pixels, not 224, and the demo a minute
     "occlusion": {"window": 16, "stride": 4},
@@ -34,11 +37,15 @@ FINER: dict[str, dict[str, Any]] = {  # the images have 96 pixels, not 224, and 
     "square_attack": {"epsilon": 16.0, "queries": 300},
     "black_box_curve": {"attack": "square_attack(queries=100)"},
     "inversion": {"steps": 80},
+    "gatys_texture": {"steps": 60},
+    "style_transfer": {"steps": 40},
     "deep_dream": {"octaves": 2},
 }
 SHOWN = {
     "inversion": 1,
     "deep_dream": 4,
+    "gatys_texture": 2,
+    "style_transfer": 2,
     "square_attack": 8,
     "black_box_curve": 12,
 }  # images that methods of many steps get
@@ -72,6 +79,8 @@ def demo(
             target = logit(tuple(range(len(LABELS)))) if entry.name == "class_visualisation" else top(1)
             result = plan.run(photos[: SHOWN.get(entry.name, images)], target)
             results.append(result)
+            if entry.name == "style_transfer":
+                results.append(_fast(model, method, photos[: SHOWN[entry.name]], threads))
             if isinstance(result, Heatmaps):
                 truths[entry.name] = str(agreement(result.values, scenes.masks))
         truths |= _controls(scenes)
@@ -90,6 +99,15 @@ def demo(
         print(f"  {name:<{width}}  {truth}")
     print(f"{path}: {images} images, {len(results)} methods, {seconds:.1f} s.")
     return 0
+
+
+def _fast(model: Model, method: Any, photos: Batch, threads: int | None) -> Result:
+    """The style in the box, in one pass."""
+    from sightline.styles.one_pass import one_pass
+
+    oracle: Any = model.oracle(model.plan(method, threads=threads))
+    stylist = Stylist(Style.read("demo"), Settings(threads=threads))
+    return one_pass(stylist, model.preprocess.to_pixels(photos.tensor), method, oracle, photos)
 
 
 def _controls(scenes: Scenes) -> dict[str, str]:

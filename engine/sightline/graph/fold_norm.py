@@ -54,6 +54,7 @@ def _fold(graph: ir.Graph, convolution: ir.Node, norm: ir.Node) -> None:
     shape = [-1 if a == axis else 1 for a in range(weight.ndim)]
     name, kept = str(norm.outputs[0].name), convolution.outputs[0]
     dtype = np.asarray(constant_array(convolution.inputs[1])).dtype
+    replaced = [value for value in (*convolution.inputs[1:], *norm.inputs[1:]) if value is not None]
     convolution.resize_inputs(3)
     for place, values in ((1, weight * factor.reshape(shape)), (2, (bias - mean) * factor + beta)):
         tensor = ir.tensor(values.astype(dtype), name=f"{name}.folded.{place}")
@@ -64,6 +65,9 @@ def _fold(graph: ir.Graph, convolution: ir.Node, norm: ir.Node) -> None:
     norm.outputs[0].replace_all_uses_with(kept, replace_graph_outputs=True)
     graph.remove(norm, safe=True)
     kept.name = name
+    for value in replaced:
+        if value.name in graph.initializers and not value.uses() and not value.is_graph_output():
+            del graph.initializers[value.name]
 
 
 def _array(value: ir.Value | None) -> NDArray[np.float64]:

@@ -41,7 +41,8 @@ def serialise(model: ir.Model) -> Serialised:
         str(value.name): value
         for value in model.graph.initializers.values()
         if value.const_value is not None and value.const_value.nbytes >= LARGE and not value.is_graph_input()
-    }
+        and (value.uses() or value.is_graph_output())  # ONNX Runtime drops the others and then misses them
+    }  # fmt: skip
     weights = {name: np.ascontiguousarray(value.const_value.numpy()) for name, value in large.items()}  # type: ignore[union-attr]
     weights = {name: array for name, array in weights.items() if array.dtype.kind in NATIVE}
     with _named_only([large[name] for name in weights]):

@@ -55,7 +55,9 @@ class Drift:
         alike = likeness(*pair)
         figures: dict[str, float | None] = dict.fromkeys(self.figures, None) | dict(alike.means("occlusion"))
         few = np.arange(min(CONTROLLED, len(rows)))
+        _release(context)
         floor = likeness(pair[0][few], maps_of(ours, method, rows[few], classes[few], 1 if threads != 1 else 2))
+        _release(context)
         quiet = float(floor.spearman.mean())
         controls = self._controls(context, method, pair[0][few], rows[few], classes[few])
         span = quiet - controls[-1]
@@ -126,6 +128,12 @@ class Drift:
                 "spearman": float(alike.spearman[place]), "files": names,
             })  # fmt: skip
         return shown
+
+
+def _release(context: Context) -> None:
+    """Close what was opened: the next network takes its memory."""
+    for artefact in (context.reference, context.candidate):
+        artefact.model.close()
 
 
 def _told(drifted: float) -> str:

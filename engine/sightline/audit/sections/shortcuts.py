@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sightline.audit.clusters import FEWEST, GRID, Cluster, clusters, small, suspicious
 from sightline.audit.context import Context
-from sightline.audit.layers import matched
+from sightline.audit.layers import matched, settled
 from sightline.audit.maps import maps_of, occlusion
 from sightline.audit.section import Finding, Outcome
 from sightline.colour import ColourScale, overlay
@@ -22,6 +22,7 @@ from sightline.types import FloatArray, IntArray
 CLASSES, EACH = 16, 16  # classes whose maps are clustered, and photographs of each
 SHOWN = 3  # photographs of a suspicious cluster
 PROBED = 12  # photographs on which units must stir
+FAINT = 0.02  # of the largest value in a layer: what stirs less is not missed
 RECTIFIED = ("Relu", "Clip", "LeakyRelu", "HardSwish")
 
 
@@ -171,7 +172,10 @@ def _units(context: Context) -> tuple[int, int, list[str]]:
     pairs = [(one, other) for one, other in pairs if one.operator in RECTIFIED and len(one.shape) == 4]
     if not pairs:
         return 0, 0, []
-    names = [one.name for one, _ in pairs], [other.name for _, other in pairs]
+    names = tuple(
+        [settled(artefact.model, pair[side].name) for pair in pairs]
+        for side, artefact in enumerate((context.reference, context.candidate))
+    )
     stirs = [[np.zeros(one.shape[1], np.bool_) for one, _ in pairs] for _ in range(2)]
     full = [[np.zeros(one.shape[1]) for one, _ in pairs] for _ in range(2)]
     rows = context.some(PROBED)
@@ -181,7 +185,8 @@ def _units(context: Context) -> tuple[int, int, list[str]]:
             for place, name in enumerate(names[side]):
                 values = maps[name][0].reshape(maps[name].shape[1], -1)  # (C, h w)
                 highest = values.max(axis=1, keepdims=True)
-                stirs[side][place] |= highest[:, 0] > 0
+                least = FAINT * float(highest.max()) if side == 0 else 0.0
+                stirs[side][place] |= highest[:, 0] > max(least, 0.0)
                 full[side][place] += ((values == highest) & (highest > 0)).mean(axis=1) / len(rows)
     found, dead, saturated = list[str](), 0, 0
     for place, (layer, _) in enumerate(pairs):

@@ -1,0 +1,1 @@
+"""How a style network is trained and exported. The only room of ``styles`` that needs torch."""

@@ -1,0 +1,81 @@
+"""Layers of a quantised network beside those of its original, against what ONNX Runtime's own tool says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnxruntime.quantization import CalibrationDataReader, qdq_loss_debug
+from PIL import Image
+
+import sightline
+from sightline.audit.context import Artefact, Options
+from sightline.audit.layers import divergence, matched, settled
+from sightline.cli import call
+from sightline.demo import model_path
+from sightline.demo.dataset import batch
+from sightline.job.inputs import inputs_from
+
+PHOTOGRAPHS = 3
+
+
+class Reader(CalibrationDataReader):
+    """Feeds of single images."""
+
+    def __init__(self, name: str, images: np.ndarray):
+        self._left: Iterator[dict[str, np.ndarray]] = iter([{name: one[None]} for one in images])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
+        return next(self._left, None)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artefact, Artefact]:
+    folder = tmp_path_factory.mktemp("int8")
+    for number, pixels in enumerate(batch(31, range(12)).images):
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    codes = folder / "int8.onnx"
+    assert call(["quantize", "demo", "--to", "int8", "--calib", str(folder), "-o", str(codes)]) == 0
+    inputs = inputs_from([folder]).entries[:PHOTOGRAPHS]
+    options = Options(threads=2)
+    found = [Artefact(sightline.load(path), options, inputs) for path in (model_path(), codes)]
+    return found[0], found[1]
+
+
+def test_errors_are_those_of_the_runtimes_own_tool(pair: tuple[Artefact, Artefact], tmp_path: Path) -> None:
+    """It gives decibels of signal over noise, over all images together."""
+    values = list[Any]()
+    for number, artefact in enumerate(pair):
+        exposed = tmp_path / f"exposed{number}.onnx"
+        qdq_loss_debug.modify_model_output_intermediate_tensors(str(artefact.model.path), str(exposed))
+        images = artefact.some(np.arange(PHOTOGRAPHS)).tensor
+        values.append(qdq_loss_debug.collect_activations(str(exposed), Reader(artefact.model.input.name, images)))
+    matching = qdq_loss_debug.create_activation_matching(values[1], values[0])
+    theirs = {name: one["xmodel_err"] for name, one in qdq_loss_debug.compute_activation_error(matching).items()
+              if "xmodel_err" in one}  # fmt: skip
+    found = divergence(*pair, PHOTOGRAPHS)
+    layers, _ = matched(pair[0].model, pair[1].model)
+    ours = {layer.name: -20 * np.log10(error) for (layer, _), error in zip(layers, found.errors, strict=True)}
+    both = sorted(ours.keys() & theirs.keys())
+    assert len(both) >= 10
+    np.testing.assert_allclose([ours[name] for name in both], [theirs[name] for name in both], atol=0.01)
+
+
+def test_a_layer_whose_relu_is_left_out_is_read_behind_its_codes(pair: tuple[Artefact, Artefact]) -> None:
+    reference, candidate = pair
+    layers, by = matched(reference.model, candidate.model)
+    assert by == "name"
+    relus = [(one, other) for one, other in layers if one.operator == "Relu"]
+    assert relus
+    fused = [other for _, other in relus if other.operator == "Conv"]
+    assert fused, "the quantiser leaves the ReLU out"
+    row = candidate.some(np.array([0])).tensor
+    for layer in fused:
+        name = settled(candidate.model, layer.name)
+        assert name != layer.name
+        assert candidate.oracle.taps(row, [name])[name].min() >= 0
+    assert settled(reference.model, relus[0][0].name) == relus[0][0].name
+    assert settled(reference.model, "nothing") == "nothing"
