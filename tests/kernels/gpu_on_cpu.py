@@ -14,14 +14,30 @@ import numpy as np
 import pytest
 
 SHIM = """
+#include <cmath>
+#include <cstring>
 struct Place { long long x; };
 static Place blockIdx, blockDim, threadIdx;
 #define __global__
+static int atomicAdd(int* where, int what) { int before = *where; *where += what; return before; }
+static double __dadd_rn(double a, double b) { return a + b; }
+static double __dsub_rn(double a, double b) { return a - b; }
+static double __dmul_rn(double a, double b) { return a * b; }
+static double __ddiv_rn(double a, double b) { return a / b; }
+static double __dsqrt_rn(double a) { return std::sqrt(a); }
+static float __fmul_rn(float a, float b) { return a * b; }
+static float __fadd_rn(float a, float b) { return a + b; }
+static float __fsub_rn(float a, float b) { return a - b; }
+static unsigned __float_as_uint(float a) { unsigned bits; std::memcpy(&bits, &a, 4); return bits; }
+static float __uint_as_float(unsigned bits) { float a; std::memcpy(&a, &bits, 4); return a; }
 extern "C" void at(long long block, long long size, long long thread) {
     blockIdx.x = block; blockDim.x = size; threadIdx.x = thread;
 }
 """
-SCALARS = {np.dtype(np.int64): ctypes.c_longlong, np.dtype(np.int32): ctypes.c_int}
+SCALARS = {
+    np.dtype(np.int64): ctypes.c_longlong, np.dtype(np.int32): ctypes.c_int, np.dtype(np.float32): ctypes.c_float,
+    np.dtype(np.float64): ctypes.c_double,
+}  # fmt: skip
 
 
 def compiles(source: str, chip: str) -> None:

@@ -2,94 +2,58 @@
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from kernels.gpu_on_cpu import compiles, stand_in
 from sightline_kernels.knn import cuda, reference
-
-SHIM = """
-#include <cmath>
-struct Place { long long x; };
-static Place blockIdx, blockDim, threadIdx;
-#define __global__
-static int atomicAdd(int* where, int what) { int before = *where; *where += what; return before; }
-static double __dadd_rn(double a, double b) { return a + b; }
-static double __dsub_rn(double a, double b) { return a - b; }
-static double __dmul_rn(double a, double b) { return a * b; }
-static double __ddiv_rn(double a, double b) { return a / b; }
-static double __dsqrt_rn(double a) { return std::sqrt(a); }
-extern "C" void at(long long block, long long size, long long thread) {
-    blockIdx.x = block; blockDim.x = size; threadIdx.x = thread;
-}
-"""
 
 
 @pytest.mark.parametrize("chip", ["sm_80", "sm_90"])
 def test_the_source_compiles(chip):
-    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVIDIA's run-time compiler is not installed")
-    try:
-        _, program = nvrtc.nvrtcCreateProgram(cuda.SOURCE.encode(), b"knn.cu", 0, [], [])
-    except RuntimeError as missing:
-        pytest.skip(f"NVIDIA's run-time compiler is not installed: {missing}")
-    (status,) = nvrtc.nvrtcCompileProgram(program, 1, [f"--gpu-architecture={chip}".encode()])
-    _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = bytearray(size)
-    nvrtc.nvrtcGetProgramLog(program, log)
-    assert int(status) == 0, log.decode()
+    compiles(cuda.SOURCE, chip)
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
+def cupy(tmp_path_factory):
     """The source's functions, run thread after thread."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler is installed")
-    folder = tmp_path_factory.mktemp("cuda")
-    (folder / "knn.cpp").write_text(SHIM + cuda.SOURCE)
-    command = [compiler, "-O2", "-ffp-contract=off", "-shared", "-fPIC", folder / "knn.cpp", "-o", folder / "knn.so"]
-    subprocess.run(command, check=True)
-    library = ctypes.CDLL(str(folder / "knn.so"))
-    library.at.argtypes = [ctypes.c_longlong] * 3
-    scalars = {np.dtype(np.int64): ctypes.c_longlong, np.dtype(np.int32): ctypes.c_int}
-
-    def function(name):
-        def run(grid, block, arguments):
-            given = [
-                ctypes.c_void_p(one.ctypes.data) if isinstance(one, np.ndarray) else scalars[one.dtype](one)
-                for one in arguments
-            ]
-            assert all(not isinstance(one, np.ndarray) or one.flags.c_contiguous for one in arguments)
-            for n in range(grid[0]):
-                for thread in range(block[0]):
-                    library.at(n, block[0], thread)
-                    getattr(library, name)(*given)
-
-        return run
-
-    return function
+    return stand_in(cuda.SOURCE, tmp_path_factory.mktemp("cuda"))
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
-@pytest.mark.parametrize("seed", range(2))
-def test_the_logic_is_the_definitions(metric, seed, kernels, monkeypatch):
-    stand_in = SimpleNamespace(**{name: getattr(np, name) for name in dir(np) if not name.startswith("_")})
-    stand_in.asnumpy = np.asarray
-    stand_in.RawModule = lambda code: SimpleNamespace(get_function=kernels)
-    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+def products(device, queries, rows, screen):
+    """What tensor cores make of them at worst: of TF32, 10 bits, the others cut off."""
+    if screen == "tf32":
+        queries, rows = ((one.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for one in (queries, rows))
+    return queries @ rows.T
+
+
+@pytest.fixture
+def small(cupy, monkeypatch):
+    """Little room, so that every path is walked."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(cuda, "_products", products)
     monkeypatch.setattr(cuda, "ROOM", 16)
+    monkeypatch.setattr(cuda, "SAMPLE", 25)
+    monkeypatch.setattr(cuda, "PRODUCTS", 3 * 40)
+
+
+def problem(seed):
+    """A bank with equal rows, a row of zeros and a mask; queries that are a row, or zero."""
     random = np.random.default_rng(seed)
     bank = np.round(random.standard_normal((90, 21)) * 2).astype(np.float16 if seed else np.float32)
     bank[40:60] = bank[3]
     bank[7] = 0
     asked = random.standard_normal((3, 21)).astype(np.float32)
     asked[0], asked[2] = bank[3], 0
-    mask = random.random(90) < 0.8
+    return bank, asked, random.random(90) < 0.8
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_logic_is_the_definitions(metric, seed, small):
+    bank, asked, mask = problem(seed)
     expected = reference.search(bank, asked, 12, metric=metric, mask=mask)
     found = cuda.search(np.split(bank, [30, 31]), asked, 12, metric=metric, mask=mask)
     np.testing.assert_array_equal(found[1], expected[1])
@@ -98,3 +62,36 @@ def test_the_logic_is_the_definitions(metric, seed, kernels, monkeypatch):
     mask[50] = True
     with pytest.raises(ValueError, match="Row 50 holds"):
         cuda.search(bank, asked, 12, metric=metric, mask=mask)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
+@pytest.mark.parametrize("screen", ["tf32", "fp32"])
+def test_a_bank_that_stays_answers_again(metric, screen, small):
+    random = np.random.default_rng(9)
+    rows = (random.standard_normal((200, 33)) + 3).astype(np.float32)  # far from the origin: products err most
+    bank = cuda.Bank(rows, metric=metric, screen=screen)
+    for k, count in ((1, 3), (10, 2), (60, 1)):
+        asked = (rows[random.integers(0, 200, count)] + random.standard_normal((count, 33)) * 0.1).astype(np.float32)
+        expected, found = reference.search(rows, asked, k, metric=metric), bank.search(asked, k)
+        np.testing.assert_array_equal(found[1], expected[1])
+        np.testing.assert_array_equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_limit_is_the_kth_lowest(seed, small):
+    """Found by sorting the same numbers."""
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((25, 8)).astype(np.float32)
+    queries = random.standard_normal((4, 8)).astype(np.float32)
+    asked = reference.Search.of(rows, queries, 6, "l2", None)
+    bank = cuda._Rows(asked, "tf32")
+    (piece,) = bank.pieces()
+    run = cuda._Pass(asked, bank, asked.queries)
+    made = products(None, run.moved, piece.moved, "tf32")
+    run._limit(piece, made)
+    upper = piece.halves + piece.slacks + run.bounds[:, None] * piece.sizes - made
+    upper += (np.abs(piece.halves) + np.abs(made)) * np.float32(2.4e-7)
+    np.testing.assert_allclose(run.limits, np.sort(upper, axis=1)[:, 5], rtol=1e-6)
+    true = 0.5 * np.square(queries[:, None].astype(np.float64) - rows).sum(axis=2)
+    true -= 0.5 * np.square(queries - bank.centre).sum(axis=1)[:, None]
+    assert (np.sort(true, axis=1)[:, 5] <= run.limits).all()
