@@ -67,7 +67,7 @@ def _fold(graph: ir.Graph, convolution: ir.Node, norm: ir.Node) -> None:
     kept.name = name
     for value in replaced:
         if value.name in graph.initializers and not value.uses() and not value.is_graph_output():
-            del graph.initializers[value.name]
+            del graph.initializers[str(value.name)]
 
 
 def _array(value: ir.Value | None) -> NDArray[np.float64]:

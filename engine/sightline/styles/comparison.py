@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -129,11 +129,12 @@ class Comparison:
 
     def _paintings(self, announce: Announce) -> Iterator[Made]:
         picture = read_image(self.picture)
-        learnt = dict[str, Any]()
+        method = StyleTransfer(style=(str(self.picture),), side=self.side, steps=self.steps, seed=self.seed)
         if self.style is not None and self.style.card is not None:  # the descent has the aims that the network had
             card, scale = self.style.card, min(picture.size) / self.side
-            learnt = {"style_scale": scale, "style_weight": card.style_weight, "content_weight": card.content_weight}
-        method = StyleTransfer(style=(str(self.picture),), side=self.side, steps=self.steps, seed=self.seed, **learnt)
+            method = replace(
+                method, style_scale=scale, style_weight=card.style_weight, content_weight=card.content_weight
+            )
         oracle, preprocess = self._oracle(method), self.model.preprocess
         tensor, photo = self.model.photograph(read_image(self.content), Photo(self.content.name, self.content))
         batch = Batch(tensor[None], (photo,))

@@ -25,7 +25,7 @@ def one_pass(
         oracle: runs the network that judges.
         images: the pictures' photographs, whose content is to stay.
     """
-    stylist.paint(shown[:1])  # opens the network
+    stylist.paint(list(shown[:1]))  # opens the network
     start = time.perf_counter()
     made = np.array(stylist.paint(list(shown)), np.uint8).reshape(shown.shape)
     seconds = time.perf_counter() - start

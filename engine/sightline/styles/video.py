@@ -34,12 +34,13 @@ class Film:
             BadImage: the film is damaged.
         """
         import av
+        from av.error import FFmpegError
 
         try:
             with av.open(str(self.path)) as container:
                 for frame in container.decode(video=0):
-                    yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
-        except av.FFmpegError as reason:
+                    yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        except FFmpegError as reason:
             raise BadImage(f"{self.path} cannot be decoded: {reason}.") from reason
 
 
@@ -50,12 +51,13 @@ def open_film(path: Path) -> Film:
         BadImage: it cannot be read, or shows nothing.
     """
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise BadImage(f"{path} has no picture. Give a film.")
             rate = container.streams.video[0].average_rate
-    except (av.FFmpegError, OSError) as reason:
+    except (FFmpegError, OSError) as reason:
         raise BadImage(f"{path} cannot be read as a film: {reason}.") from reason
     return Film(path, int(np.clip(round(rate or 25), 1, FASTEST)))

@@ -213,7 +213,8 @@ class _Rows:
         import cupy  # pyright: ignore[reportMissingImports]  # the device is asked for when there is something to do
 
         self.cupy: Any = cupy
-        self.asked, self.screen = asked, screen
+        self.asked = asked
+        self.screen: Screen = screen
         self.metric = ("l2", "cosine", "inner_product").index(asked.metric)
         self.centre = self._centre()
         self.growth = (asked.dimensions + 32) * UNIT * 1.02

@@ -138,10 +138,10 @@ def _losses(judge: Any, pictures: Any) -> tuple[FloatArray, FloatArray]:
 def _even(history: FloatArray, steps: int) -> FloatArray:
     """(b, steps), the last loss repeated; what is no number becomes the largest that there is."""
     padded = np.pad(history, ((0, 0), (0, steps - history.shape[1])), mode="edge")
-    return np.nan_to_num(padded, nan=np.finfo(np.float32).max).astype(np.float32)
+    return np.nan_to_num(padded, nan=float(np.finfo(np.float32).max)).astype(np.float32)
 
 
-def _filled(done: Painted, frames: int) -> FloatArray:
+def _filled(done: Painted, frames: int) -> ByteArray:
     """(b, frames, H, W, 3), the last one repeated after an early end."""
     missing = frames - done.frames.shape[1]
     widths = ((0, 0), (0, missing), (0, 0), (0, 0), (0, 0))

@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.abilities import Tape
+from sightline.abilities import Differentiable, Tape
 from sightline.ascent.depth import content_layer, style_layers
 from sightline.ascent.margins import MARGIN, widened
 from sightline.ascent.mosaic import mosaic
@@ -76,7 +76,7 @@ def train(model: Model, lesson: Lesson, course: Course, tell: Tell, *, resume: b
     begin(course.folder, lesson, facts, resume=resume)
     write_atomically(course.folder / PICTURE, [encode_png(course.picture.astype(np.uint8))])
     plan = model.plan(StyleTransfer(), device=course.device, threads=course.threads)  # type: ignore[arg-type]
-    with model.oracle(plan).tape() as tape:
+    with cast(Differentiable, model.oracle(plan)).tape() as tape:
         pupil = _Pupil(lesson, tape, model, course.picture)
         pupil.restore(course.folder / CHECKPOINT)
         going = True
@@ -134,9 +134,7 @@ class _Pupil:
         self._layers = lesson.style_layers or style_layers(model)
         self._content = lesson.content_layers or (content_layer(model),)
         fields = {layer: model.layers.find(layer).field for layer in (*self._layers, *self._content)}
-        self._tiles = mosaic(
-            fields, (lesson.crop, lesson.crop), None, MARGIN
-        )  # borders are cut off when it is applied
+        self._tiles = mosaic(fields, (lesson.crop, lesson.crop), None, MARGIN)  # as it is applied
         style = widened(tape.tensor(model.preprocess.normalise(picture[None])))
         tiles = mosaic(fields, (style.shape[-2], style.shape[-1]), None, MARGIN)
         self._grams = mixed_grams([features_of(tape, style, self._layers, tiles)], [1.0])

@@ -49,7 +49,7 @@ class Styles:
         times = list[float]()
         for _ in range(PASSES):
             start = time.perf_counter()
-            stylist.paint(shown)
+            stylist.paint(list(shown))
             times.append(time.perf_counter() - start)
         fast_seconds = float(np.median(times))
         factor = slow_seconds / fast_seconds
