@@ -7,7 +7,9 @@ is not repeated.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from sightline.job.inputs import Input
 from sightline.model import Model, load
 from sightline.preprocess import Preprocess
 
+WATCH = 0.5  # seconds between two looks for the process that started this one
 RUNNING = "running.txt"  # the section at work, so that whoever finds the process dead knows where it died
 
 
@@ -113,9 +116,17 @@ def _context(task: Task, reference: Model, candidate: Model) -> Context:
     return Context(pair[0], pair[1], truth, task.options, Path(task.folder), task.labels)
 
 
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: whoever begins the audit again starts another."""
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(1)
+
+
 def _say(folder: Path, section: str) -> None:
     (folder / RUNNING).write_text(section, encoding="utf-8")
 
 
 if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     work(Task.read(Path(sys.argv[1])))
