@@ -83,7 +83,7 @@ def update(readme: Path, rows: Sequence[Row], *, check: bool) -> int:
     """Put each table between its markers, or say that one is stale."""
     text = readme.read_text(encoding="utf-8")
     renewed = text
-    for name, make in {"benchmarks": table, "truth": truth_table}.items():
+    for name, make in {"benchmarks": table, "truth": truth_table, "purity": purity_table}.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         head, found, rest = renewed.partition(begin)
         _, ended, tail = rest.partition(end)
@@ -114,6 +114,16 @@ def truth_table(rows: Sequence[Row]) -> str:
     for name, values in sorted(found.items(), key=lambda entry: -entry[1][metrics[-1]]):
         lines.append(f"| {name} | {' | '.join(f'{values[metric]:.0%}' for metric in metrics)} |")
     return "\n".join(lines)
+
+
+def purity_table(rows: Sequence[Row]) -> str:
+    """Markdown: one line for each set of images and space, best first, chance among them."""
+    current = [row for row in _current(rows) if row.benchmark == "purity"]
+    if not current:
+        return f"Everything is {NOT_MEASURED} yet: `make bench`."
+    lines = [f"| images | space | {current[0].metric} |", "|---|---|---|"]
+    ordered = sorted(current, key=lambda row: (row.case, -row.value))
+    return "\n".join([*lines, *(f"| {row.case} | {row.subject} | {row.value:.0%} |" for row in ordered)])
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -16,8 +16,11 @@ COLUMNS = [
     "numpy", "benchmark", "case", "subject", "metric", "unit", "value", "low", "high", "rounds", "ratio_to", "ratio",
     "ratio_low", "ratio_high", "others", "command",
 ]  # fmt: skip
-TRUTH = "<!-- truth:begin -->\nEverything is not measured yet: `make bench`.\n<!-- truth:end -->"
-README = f"# Title\n\nBefore.\n<!-- benchmarks:begin -->\nold\n<!-- benchmarks:end -->\n{TRUTH}\nAfter.\n"
+EMPTY = "\n".join(
+    f"<!-- {name}:begin -->\nEverything is not measured yet: `make bench`.\n<!-- {name}:end -->"
+    for name in ("truth", "purity")
+)
+README = f"# Title\n\nBefore.\n<!-- benchmarks:begin -->\nold\n<!-- benchmarks:end -->\n{EMPTY}\nAfter.\n"
 
 
 def measurement(
@@ -64,7 +67,7 @@ def test_the_table_replaces_what_is_between_the_markers(tmp_path: Path) -> None:
     table(tmp_path / "results", *measurement("2026-01-02T03:04:05Z", 150.0, 50.0))
     head, _, rest = readme_of(tmp_path).partition("<!-- benchmarks:begin -->")
     shown, _, tail = rest.partition("<!-- benchmarks:end -->")
-    assert (head, tail) == ("# Title\n\nBefore.\n", f"\n{TRUTH}\nAfter.\n")
+    assert (head, tail) == ("# Title\n\nBefore.\n", f"\n{EMPTY}\nAfter.\n")
     assert "| occlusion | Net | **3.0×** (2.9–3.1): 150 against 50 windows/s of captum | not measured |" in shown
     assert "| abacus-2core | GPU |" in shown
     assert "2 threads on 2 cores, 2026-01-02; median of 5 rounds" in shown
