@@ -36,8 +36,8 @@ def test_demo(session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[st
     files = write(tmp_path / "scenes", 11, SCENES)  # NUMBER_LABEL.png
     labels = {Path(path).name: Path(path).stem.partition("_")[2] for path in files}
     measure(
-        session, f"demo, {SCENES} scenes, {len(set(labels.values()))} shapes", "demo", tmp_path / "scenes" / "*.png", labels,
-        ("stage1.relu", "stage3.relu"), [], tmp_path, capsys,
+        session, f"demo, {SCENES} scenes, {len(set(labels.values()))} shapes", "demo", tmp_path / "scenes" / "*.png",
+        labels, ("stage1.relu", "stage3.relu"), [], tmp_path, capsys,
     )  # fmt: skip
 
 
