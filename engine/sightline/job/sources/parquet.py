@@ -144,7 +144,7 @@ class _Reader:
         self._lock = threading.Lock()
         self._pieces: OrderedDict[int, list[bytes | None]] = OrderedDict()  # by their first row
         self._coming: Iterator[Any] = iter(())
-        self._next = -1
+        self._next = self._group = -1  # row and row group that come next
 
     def row(self, row: int) -> bytes | None:
         """One row's bytes; None where there are none.
@@ -170,9 +170,9 @@ class _Reader:
         starts = self._table.row_starts
         group = next(index for index in range(len(starts) - 1) if row < starts[index + 1])
         name = f"{self._column}.bytes" if _is_struct(self._table.schema.field(self._column).type) else self._column
-        if not (starts[group] <= self._next <= row):
+        if group != self._group or not starts[group] <= self._next <= row:
             self._coming = self._table.file.iter_batches(batch_size=ROWS, row_groups=[group], columns=[name])
-            self._next = starts[group]
+            self._next, self._group = starts[group], group
         try:
             while self._next <= row:
                 column: Any = next(self._coming).column(0)
@@ -182,7 +182,7 @@ class _Reader:
                 while len(self._pieces) > KEPT:
                     self._pieces.popitem(last=False)
         except Exception as reason:  # damage shows as whatever the decoder met
-            self._next = -1
+            self._group = -1
             raise BadImage(f"Row {row} of {self._table.store} cannot be read: {reason}") from reason
 
 
