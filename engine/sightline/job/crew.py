@@ -296,18 +296,7 @@ class Crew:
 
 
 def deadly(positions: Sequence[int]) -> Generator[tuple[int, ...], bool, list[int]]:
-    """Find what kills: yields inputs to try together, is sent whether the worker survived, and returns those found.
-
-    >>> search = deadly([3, 4, 5, 6])
-    >>> asked = [next(search)]
-    >>> while True:
-    ...     try:
-    ...         asked.append(search.send(5 not in asked[-1]))
-    ...     except StopIteration as ended:
-    ...         break
-    >>> ended.value, asked
-    ([5], [(3, 4), (5, 6), (5,), (6,)])
-    """
+    """Find what kills: yields inputs to try together, is sent whether the worker survived, and returns those found."""
     found: list[int] = []
     half = len(positions) // 2
     waiting = [part for part in (tuple(positions[half:]), tuple(positions[:half])) if part]

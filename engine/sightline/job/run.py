@@ -219,6 +219,7 @@ class _Run:
                     if committing is not None:
                         committing.result()
                     committing = committer.submit(self._commit, made)
+                    self.report()
                     longest = max(longest or 0.0, self.watch.seconds - begun)
             finally:
                 if committing is not None:

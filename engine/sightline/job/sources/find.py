@@ -59,9 +59,9 @@ def find_inputs(paths: Sequence[Path | str]) -> Chain:
                 case "parquet":
                     parts.append(parquet_rows(as_store(one.place), prefixes[one.place], one.column))
                 case "url":
-                    base, found = remote_names(one.place)
-                    outright = len(found) == 1 and found[0][0] == one.place
-                    parts.append(remote_files(base, found, named=outright))
+                    found = remote_names(one.place)
+                    outright = len(found) == 1 and found[0].url == one.place
+                    parts.append(remote_files(found, named=outright))
                 case _:
                     pass
     chain = Chain(parts)
@@ -137,7 +137,7 @@ def _behind(url: str) -> Iterator[_Named]:
         return
     if url.lower().endswith(".tar"):
         if glob.has_magic(url):
-            yield from (_Named("tar", name) for name, _ in remote_names(url)[1])
+            yield from (_Named("tar", found.url) for found in remote_names(url))
         else:
             yield _Named("tar", url)
         return

@@ -6,7 +6,7 @@ import glob
 from array import array
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from sightline.errors import BadImage, NoImages
 from sightline.image import is_image
@@ -29,10 +29,16 @@ class RemoteFiles(Listing):
         return Input(self._ids[position], None, RemoteImage(self._urls[position], self._sizes[position]))
 
 
-def remote_names(url: str) -> tuple[str, list[tuple[str, int]]]:
-    """What a URL names: a folder's files, those that fit a pattern, or the file itself; sorted, with their sizes.
+class Remote(NamedTuple):
+    """A file behind a URL."""
 
-    Returns the URL that ids are relative to, and URL and size (-1 where unknown) of each.
+    url: str
+    name: str  # relative to what was given
+    size: int  # bytes, -1 where the listing does not say
+
+
+def remote_names(url: str) -> list[Remote]:
+    """What a URL names: a folder's files, those that fit a pattern, or the file itself; sorted, with their sizes.
 
     Raises:
         NoImages: nothing is there.
@@ -57,18 +63,19 @@ def remote_names(url: str) -> tuple[str, list[tuple[str, int]]]:
     files = {name: info for name, info in found.items() if info.get("type") != "directory"}
     if not files:
         raise NoImages(f"Nothing is at {url}. Give a file, a folder or a pattern.")
-    names = [
-        (full(name), int(-1 if files[name].get("size") is None else files[name]["size"])) for name in sorted(files)
+    sizes = {name: files[name].get("size") for name in sorted(files)}
+    return [
+        Remote(full(name), name.removeprefix(base).lstrip("/"), -1 if size is None else int(size))
+        for name, size in sizes.items()
     ]
-    return full(base), names
 
 
-def remote_files(base: str, found: Sequence[tuple[str, int]], *, named: bool) -> RemoteFiles:
+def remote_files(found: Sequence[Remote], *, named: bool) -> RemoteFiles:
     """The images among what a URL names; one that is ``named`` outright is taken whatever its suffix."""
     urls, ids, sizes = Texts(), Texts(), array("q")
-    for url, size in found:
-        if named or is_image(PurePosixPath(url).name):
-            urls.append(url)
-            ids.append(url.removeprefix(base).lstrip("/") or PurePosixPath(url).name)
-            sizes.append(size)
+    for one in found:
+        if named or is_image(PurePosixPath(one.name).name):
+            urls.append(one.url)
+            ids.append(one.name)
+            sizes.append(one.size)
     return RemoteFiles(urls, ids, sizes)
