@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from sightline.commands._options import parse_bytes
+from sightline.commands._options import ComputeOptions, parse_bytes
 from sightline.errors import UsageError
 from sightline.file_names import stems
 from sightline.job.crew import Engine
@@ -55,11 +55,12 @@ class WorkerOptions:
         """Whether the work is done by other processes."""
         return self.on is not None or self.workers is not None
 
-    def threads(self, asked: int | None) -> int | None:
-        """Threads of one worker: what was asked for, else its share of the cores."""
-        if asked is not None or not self.elsewhere:
-            return asked
-        return max(1, len(os.sched_getaffinity(0)) // self.count)
+    def plan_options(self, compute: ComputeOptions) -> dict[str, Any]:
+        """As ``Model.plan`` takes them; a worker's threads are its share of the cores unless a number was given."""
+        options = compute.plan_options()
+        if options["threads"] is None and self.elsewhere:
+            options["threads"] = max(1, len(os.sched_getaffinity(0)) // self.count)
+        return options
 
     def limits(self) -> Limits:
         """Where the run stops by itself."""

@@ -97,8 +97,8 @@ def audit(
                 place = out / "candidates" / free_name(candidate.path.stem, taken)
                 tasks.append(
                     Task(
-                        Source.of(trained), Source.of(candidate), files, truth, list(trained.labels), options, str(place),
-                        wanted,
+                        Source.of(trained), Source.of(candidate), files, truth, list(trained.labels), options,
+                        str(place), wanted,
                     )
                 )  # fmt: skip
         title = trained.path.name

@@ -69,8 +69,7 @@ def index(
         found = inputs_from(images)
         inputs = Inputs(found.entries[:limit])
         resume = resume or workers.retry_failed
-        options = compute.plan_options() | {"threads": workers.threads(compute.threads)}
-        plan = _settled(network.plan(method, **options), out, len(inputs), resume=resume)
+        plan = _settled(network.plan(method, **workers.plan_options(compute)), out, len(inputs), resume=resume)
         header = _header(network, method, plan, dtype)
 
         def engine(part: Path) -> Engine | None:

@@ -70,7 +70,7 @@ def run_method(
     """Explain images with one method."""
     with model_options.load(model) as network:
         job = _Job(network, method, out, Target.parse(target, network.labels), output_options, workers)
-        plan = network.plan(method, **compute.plan_options() | {"threads": workers.threads(compute.threads)})
+        plan = network.plan(method, **workers.plan_options(compute))
         summary = job.over_images(plan, images) if registry.declaration(method).takes_images else job.over_model(plan)
         if output_options.report:
             job.write_report(summary)

@@ -17,6 +17,7 @@ from sightline.job.work import Advanced, Answer, Failed, Probed, Ready, Staged, 
 
 DEPTH = 2  # shards that a worker has: one at work, one whose first images are being decoded
 MOST_DEATHS = 24  # in a row, without a shard or a probe in between: more than it takes to find one input of any shard
+MOST_MISSES = 1  # searches for a deadly input that may find none before the job gives up
 MOST_OPENINGS = 3  # deaths in a row of workers that never opened
 TICK = 0.5  # seconds between two looks at limits and Ctrl-C
 POISON = "The worker that read or explained it died ({how}), alone with it too."
@@ -100,18 +101,19 @@ class _Post:
 class _Trouble:
     """A shard whose worker died."""
 
-    deaths: int = 0
-    how: str = ""
+    how: str
+    alone: bool = False  # from now on it is made by a worker that has nothing else
     search: Generator[tuple[int, ...], bool, list[int]] | None = None
-    searched: bool = False
+    misses: int = 0  # searches that found no culprit
     skip: dict[int, str] = field(default_factory=dict[int, str])
 
 
 class Crew:
     """Makes the pending shards with several workers; one process, this one, commits them.
 
-    A worker that dies is replaced and its shard made again. If the next one dies on it too, its inputs are tried in
-    halves until the one that kills is found; that is set aside, and the rest made as if it had been unreadable.
+    A worker that dies is replaced, and the shards that it had are made again, each by a worker that has nothing else.
+    If that dies too, the shard's inputs are tried in halves until the one that kills is found; that is set aside, and
+    the rest made as if it had been unreadable.
 
     Args:
         output: of the job.
@@ -176,8 +178,9 @@ class Crew:
             self._posts[id(hand)] = _Post(hand)
         for depth in range(1, DEPTH + 1):  # everybody gets one before anybody gets two
             for post in self._posts.values():
-                if post.ready and len(post.tasks) < depth and not any(task.probe for task in post.tasks):
-                    task = self._next(alone=bool(post.tasks))
+                shut = any(task.index in self._troubles for task in post.tasks)
+                if post.ready and len(post.tasks) < depth and not shut:
+                    task = self._next(beside=bool(post.tasks))
                     if task is not None:
                         post.tasks.append(task)
                         post.hand.give(task)
@@ -193,11 +196,11 @@ class Crew:
                 del self._posts[key]
         return bool(self._posts)
 
-    def _next(self, *, alone: bool) -> Task | None:
-        """The next task; a probe goes to a worker that has nothing else."""
-        if self._again and not (alone and self._again[0].probe):
+    def _next(self, *, beside: bool) -> Task | None:
+        """The next task; one that may be deadly goes to a worker that has nothing ``beside`` it."""
+        if self._again and not (beside and self._again[0].index in self._troubles):
             return self._again.popleft()
-        index = None if self._again else next(self._pending, None)
+        index = next(self._pending, None)
         return None if index is None else self._task(index)
 
     def _task(self, index: int, skip: Mapping[int, str] | None = None) -> Task:
@@ -255,28 +258,17 @@ class Crew:
                 f"({self._output.rows} rows) written before are safe. See whether the machine has memory left (fewer "
                 "--workers, a smaller --batch) and go on with --resume."
             )
-        self._again.extendleft(list(post.tasks)[:0:-1])
-        if not post.tasks:
-            return
-        task = post.tasks[0]
-        trouble = self._troubles.setdefault(task.index, _Trouble())
-        trouble.how = how
-        if task.probe:
-            self._search_on(task.index, survived=False)
-            return
-        trouble.deaths += 1
-        if trouble.deaths == 1 or (trouble.searched and trouble.deaths == 2):
-            self._again.appendleft(task)
-        elif trouble.searched:
-            raise WorkersDie(
-                f"The worker that makes shard {task.index} dies of {how} again and again, but of no input alone. The "
-                f"{self._output.shard_count} shards written before are safe: see what kills it, and go on with "
-                "--resume."
-            )
-        else:
-            positions = [position for position, _ in task.items if position not in task.skip]
-            trouble.search = deadly(positions)
-            self._give_probe(task.index, next(trouble.search))
+        for task in reversed(post.tasks):
+            trouble = self._troubles.setdefault(task.index, _Trouble(how))
+            trouble.how = how
+            if task.probe:
+                self._search_on(task.index, survived=False)
+            elif trouble.alone:  # nothing else was in that worker, so it is this shard
+                trouble.search = deadly([position for position, _ in task.items if position not in task.skip])
+                self._give_probe(task.index, next(trouble.search))
+            else:
+                trouble.alone = True
+                self._again.appendleft(task)
 
     def _search_on(self, index: int, *, survived: bool) -> None:
         trouble = self._troubles[index]
@@ -286,7 +278,16 @@ class Crew:
         except StopIteration as ended:
             found: list[int] = ended.value
             trouble.skip |= {position: POISON.format(how=trouble.how) for position in found}
-            trouble.search, trouble.searched, trouble.deaths = None, True, 0 if found else 1
+            trouble.misses += not found
+            everyone = len(trouble.skip) == len(self._output.positions(index)) > 1
+            if trouble.misses > MOST_MISSES or everyone:
+                whose = "of every input of its" if everyone else "but of no input alone"
+                raise WorkersDie(
+                    f"The worker that makes shard {index} dies of {trouble.how} again and again, {whose}. "
+                    f"The {self._output.shard_count} shards written before are safe: see what kills it, and "
+                    "go on with --resume."
+                ) from None
+            trouble.search = None
             self._again.appendleft(self._task(index, trouble.skip))
 
     def _give_probe(self, index: int, positions: tuple[int, ...]) -> None:
@@ -296,7 +297,7 @@ class Crew:
 
 
 def deadly(positions: Sequence[int]) -> Generator[tuple[int, ...], bool, list[int]]:
-    """Find what kills: yields inputs to try together, is sent whether the worker survived, and returns those found."""
+    """Find what kills: yields inputs to try together, is sent whether the worker survived, returns the culprits."""
     found: list[int] = []
     half = len(positions) // 2
     waiting = [part for part in (tuple(positions[half:]), tuple(positions[:half])) if part]

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from sightline.errors import BadImage, UsageError
 from sightline.image import is_image
@@ -117,7 +117,7 @@ def _members(store: Store) -> Iterator[tarfile.TarInfo]:
         with tarfile.TarFile(fileobj=cast(BinaryIO, _Headers(file)), errorlevel=1) as archive:
             count = 0
             while (member := archive.next()) is not None:
-                archive.members.clear()  # it keeps every one
+                cast(Any, archive).members.clear()  # it keeps every one
                 count += 1
                 if count > MOST_MEMBERS:
                     raise tarfile.ReadError(f"more than {MOST_MEMBERS:,} members")
