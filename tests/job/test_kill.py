@@ -18,7 +18,7 @@ from sightline.job.reader import open_job
 from sightline.job.run import run_job
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])}
 
 
 @pytest.mark.parametrize("seed", [20261])
@@ -61,8 +61,8 @@ def test_sigkill_at_random_moments(tmp_path: Path, seed: int):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize("seed", [7])
 def test_sigkill_at_random_lines(tmp_path: Path, seed: int):
-    command = [sys.executable, str(HERE / "kill_at_lines.py"), str(tmp_path), str(seed), "60"]
+    command = [sys.executable, str(HERE / "kill_at_lines.py"), str(tmp_path), str(seed), "36"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["faults"] == []
-    assert found["killed"] >= 55, "threads may shift the count of lines by a few, no more"
+    assert found["killed"] >= 32, "threads may shift the count of lines by a few, no more"

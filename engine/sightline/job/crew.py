@@ -169,6 +169,7 @@ class Crew:
             for post in self._posts.values():
                 post.hand.kill()
             self._engine.close()
+            self._output.remove_orphans()  # what was staged and is nobody's now takes room
 
     def _feed(self) -> bool:
         """Give workers what they can take; whether there is anything left to wait for."""
@@ -233,11 +234,17 @@ class Crew:
                 self._deaths = 0
                 self._search_on(task.index, survived=True)
             case Failed():
-                raise CannotWrite(answer.message) if answer.kind == "CannotWrite" else WorkerFailed(answer)
+                raise self._full_disk(answer.message) if answer.kind == "CannotWrite" else WorkerFailed(answer)
             case Lost(how):
                 del self._posts[id(hand)]
                 advanced(-post.advanced)
                 self._lost(post, how)
+
+    def _full_disk(self, message: str) -> CannotWrite:
+        return CannotWrite(
+            f"{message} The {self._output.shard_count} shards ({self._output.rows} rows) written before are safe: make "
+            "room and go on with --resume."
+        )
 
     def _commit(self, answer: Staged | MadeShard) -> None:
         if isinstance(answer, Staged):

@@ -153,12 +153,12 @@ class ShardMaker:
         """Set aside the inputs on which the method fails, found by halving; their positions.
 
         Raises:
-            Exception: ``reason``, where every one fails: that is no input's fault.
+            Exception: ``reason``, where every one fails, or none alone: that is no input's fault.
         """
         found = self._alone(chunk, reason)
         self._failed_in_a_row += len(found)
         lone = len(chunk) == 1 and self._explained > 0 and self._failed_in_a_row <= MOST_IN_A_ROW
-        if len(found) == len(chunk) and not lone:
+        if not found or (len(found) == len(chunk) and not lone):
             raise reason
         for position, (one, why) in found.items():
             self._set_aside(one, position, f"The method fails on it: {type(why).__name__}: {why}")

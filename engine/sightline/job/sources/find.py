@@ -17,8 +17,7 @@ from sightline.job.sources.parquet import as_store, parquet_rows
 from sightline.job.sources.remote import remote_files, remote_names
 from sightline.job.sources.tar import TarShard
 
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<choices>[^{}]*,[^{}]*))\}")
 _PARQUET = re.compile(r"(?P<file>.+\.parquet)(?::(?P<column>[^/:]+))?$")
 
 
@@ -80,16 +79,15 @@ def spelt_out(text: str) -> Iterator[str]:
     if Path(text).exists():
         yield text
         return
-    found = _RANGE.search(text)
-    if found is not None:
-        first, last = int(found[1]), int(found[2])
-        choices = [str(number).zfill(len(found[1])) for number in range(first, last + 1)]
+    found = _BRACES.search(text)
+    if found is None:
+        yield text
+        return
+    if found["first"] is not None:
+        width = len(found["first"])
+        choices = [str(number).zfill(width) for number in range(int(found["first"]), int(found["last"]) + 1)]
     else:
-        found = _CHOICE.search(text)
-        if found is None:
-            yield text
-            return
-        choices = found[1].split(",")
+        choices = found["choices"].split(",")
     for choice in choices:
         yield from spelt_out(text[: found.start()] + choice + text[found.end() :])
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sightline.errors import BadImage, UsageError
 from sightline.job.inputs import Content, Input, check_size
@@ -116,10 +116,14 @@ class _Table:
         import pyarrow.parquet as pq
 
         self.store = store
+        opened: BinaryIO | None = None
         try:
-            self._source = store.open()
-            self.file: Any = pq.ParquetFile(self._source, buffer_size=1 << 20, pre_buffer=False)
+            opened = store.open()
+            self.file: Any = pq.ParquetFile(opened, buffer_size=1 << 20, pre_buffer=False)
+            self._source = opened
         except (pa.ArrowException, OSError, BadImage) as reason:
+            if opened is not None:
+                opened.close()
             raise UsageError(f"{store} is no Parquet file that can be read: {reason}") from reason
         self.schema: Any = self.file.schema_arrow
         counts = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]

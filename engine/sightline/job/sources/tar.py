@@ -65,6 +65,8 @@ class TarShard(Listing):
                     if fault:
                         self._faults[len(self._names)] = fault
                     self._add(member.name, member.offset_data, member.size)
+        except UsageError:
+            raise
         except (tarfile.TarError, EOFError, OverflowError, ValueError) as reason:
             self._faults[len(self._names)] = (
                 f"{store} is damaged or cut short ({reason}): what comes after byte {self._end:,} is not read. "
@@ -124,8 +126,9 @@ def _members(store: Store) -> Iterator[tarfile.TarInfo]:
                 yield member
                 if member.isreg() and member.offset_data + member.size > length:
                     raise tarfile.ReadError(f"it ends at byte {length:,}, within {member.name!r}")
-            if archive.offset > length:
-                raise tarfile.ReadError("its last block is missing")
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"its end mark is missing at byte {archive.offset:,}")
 
 
 def _fault(member: tarfile.TarInfo) -> str:
