@@ -2,9 +2,9 @@
 
     python benchmarks/faults.py [--repeats 10] [--only WORD] [--readme engine/sightline/job/README.md]
 
-After each fault the job is resumed, and its rows are compared with those of a run that nobody disturbed: each id once,
-the same values to the last bit (to 1e-5 where another batch was used), ``verify`` without a complaint. Needs Linux,
-and root for the small disk. Only processes that this script started are killed.
+After each fault the job is resumed, and its rows are compared with those of a run that nobody disturbed: each id
+once, the same values to the last bit (to 1e-5 where another batch was used), ``verify`` without a complaint. Needs
+Linux, and root for the small disk. Only processes that this script started are killed.
 """
 
 from __future__ import annotations
