@@ -99,19 +99,8 @@ def number(value: float) -> str:
 
 
 def _table(rows: Sequence[Measurement]) -> list[str]:
-    server, units = rows[0].server is not None, dict.fromkeys(one.unit for one in rows)
-    work = " / ".join(f"{unit}/s" for unit in units)
-    head = [
-        "what",
-        "configuration",
-        *(["offered/s"] if server else []),
-        work,
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "CV",
-        "stable",
-    ]
+    served = ["offered/s"] if rows[0].server is not None else []
+    head = ["what", "configuration", *served, "rate", "p50 ms", "p90 ms", "p99 ms", "CV", "stable"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for one in rows:
         latency = [
@@ -121,7 +110,7 @@ def _table(rows: Sequence[Measurement]) -> list[str]:
         spread = "–" if one.latency is None else f"{one.latency.variation:.0%}"
         offered = [number(one.server.offered)] if one.server is not None else []
         cells = [
-            one.subject, str(one.configuration), *offered, number(one.work_rate), *latency, spread,
+            one.subject, str(one.configuration), *offered, f"{number(one.work_rate)} {one.unit}/s", *latency, spread,
             "yes" if one.stable else "**no**",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")

@@ -7,11 +7,14 @@ from collections.abc import Callable
 CLOSE = 1.05  # the search ends when what holds and what does not are this close
 FIRST = 0.5  # of the capacity, where the search begins
 IDLE = 0.02  # of the capacity: a bound that does not hold here holds nowhere
-DOUBTS = 4  # times that a rate found is lowered when another run does not confirm it
+DOUBT = 1.1  # by which a rate found is lowered when other arrivals do not confirm it
 
 
 def highest_rate(holds: Callable[[float, int], bool], capacity: float) -> float | None:
-    """The highest rate that holds, within 5 %, confirmed by a run of its own; None where there is none.
+    """The highest rate that holds, within 5 %, confirmed by other arrivals; None where there is none.
+
+    One pattern of arrivals has a burst that another has not, so that a rate counts once it held under two: where the
+    second does not confirm it, a rate a tenth lower is tried with a third, and so on.
 
     Args:
         holds: whether the promise was kept at a rate; the second argument is 0 for the search and rises with every
@@ -25,10 +28,11 @@ def highest_rate(holds: Callable[[float, int], bool], capacity: float) -> float 
             kept = middle
         else:
             broken = middle
-    for attempt in range(1, DOUBTS + 1):
-        if not kept or holds(kept, attempt):
-            return kept or None
-        kept /= CLOSE
+    attempt = 1
+    while kept > IDLE * capacity:
+        if holds(kept, attempt):
+            return kept
+        kept, attempt = kept / DOUBT, attempt + 1
     return None
 
 
@@ -37,7 +41,7 @@ def _bracket(holds: Callable[[float, int], bool], capacity: float) -> tuple[floa
     rate = FIRST * capacity
     if holds(rate, 0):
         return rate, capacity * CLOSE
-    while rate > IDLE * capacity:
+    while rate / 2 > IDLE * capacity:
         below = rate / 2
         if holds(below, 0):
             return below, rate

@@ -28,6 +28,7 @@ from sightline.errors import OutputConflict, UsageError
 from sightline.job.inputs import inputs_from, load_photo
 from sightline.model import Model
 from sightline.registry import Method
+from sightline.routes.engines import precision_of
 from sightline.target import Target
 from sightline.types import Batch
 
@@ -120,8 +121,9 @@ def bench(
         stack.callback(close, found, network)
         others = list[tuple[str, Model]]()
         if compare is not None:
-            others = [("compared", like(network, Path(compare)))]
-            stack.callback(close, others, network)
+            other = like(network, Path(compare))
+            stack.callback(other.close)
+            others = [(precision_of(other.graph), other)]
         report = measure(
             _tasks(found, methods, target, inputs), grid, compared=_tasks(others, methods, target, inputs),
             notes=notes, say=_say,

@@ -58,11 +58,11 @@ def _offline(report: Report, axes: Any) -> None:
     if all(batches):
         axes.set_xscale("log", base=2)
     axes.set_xticks(batches, ["measured" if batch == 0 else str(batch) for batch in batches], minor=False)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(rate for points in lines.values() for _, rate in points))
     axes.set_xlabel("batch: images per run of the network")
     axes.set_ylabel(f"{' or '.join(dict.fromkeys(one.unit for one in rows))} per second")
     axes.set_title("Offline")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
 def _latency(report: Report, axes: Any) -> None:
