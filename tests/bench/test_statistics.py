@@ -40,7 +40,7 @@ def test_latency_in_milliseconds() -> None:
 
 def test_variation_of_one_value_is_none() -> None:
     assert variation([3.0]) == 0
-    assert Latency.of([0.25]) == Latency(250, 250, 250, 250, 0, 1)
+    assert Latency.of([0.25]) == Latency(250, 250, 250, 250, 250, 0, 1)
 
 
 @pytest.mark.parametrize("count", [1, 5, 6, 9, 11])

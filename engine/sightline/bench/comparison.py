@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from sightline.bench.clock import Clock
 from sightline.bench.stability import Rule, warm_up
-from sightline.bench.statistics import Spread
+from sightline.bench.statistics import ENOUGH, Spread
 
-BLOCKS = 21  # of each subject
-LONG_QUERY = 0.05  # seconds: blocks of shorter queries hold several
+ROUNDS = 21  # of ABBA
+LONG_QUERY = 0.025  # seconds: blocks of shorter queries hold several
 
 
 @dataclass(frozen=True)
 class Interleaved:
-    """Seconds of a query, block by block.
+    """Seconds of a query, round by round.
 
     Attributes:
-        first, second: (blocks,) mean seconds of a query in each block of a subject.
+        first, second: (rounds,) mean seconds of a query in each round.
         durations: of every query of both, in seconds.
     """
 
@@ -29,39 +29,47 @@ class Interleaved:
 
     @property
     def ratio(self) -> Spread:
-        """How many times longer the first took than the second, pair by pair of blocks."""
+        """How many times longer the first took than the second, round by round."""
         return Spread.of([one / other for one, other in zip(self.first, self.second, strict=True)])
 
 
 def interleaved(
-    first: Callable[[], object], second: Callable[[], object], rule: Rule, clock: Clock, *, blocks: int = BLOCKS
+    first: Callable[[], object], second: Callable[[], object], rule: Rule, clock: Clock, *, rounds: int = ROUNDS
 ) -> Interleaved:
-    """Run two queries in turn, in pairs of short blocks whose order alternates: AB, BA, AB, …
+    """Run two queries in turn, in rounds of four short blocks: first, second, second, first.
 
-    A block lasts about as long for both. What drifts slowly hits both alike, and who goes first in a pair, with the
-    caches that the other left behind, changes every time.
+    What drifts steadily hits both alike within a round, and each comes after the other and after itself. Blocks last
+    about as long for both.
 
     Args:
         first: a query.
         second: the other.
-        rule: how long to warm up; all blocks together last about twice three of its windows.
+        rule: how long: all blocks of a query last about three of its windows, and long queries take no more than all
+            of its windows, for which there are fewer rounds, but at least seven.
         clock: the time.
-        blocks: of each.
+        rounds: at most.
     """
-    sizes = list[int]()
-    for query in (first, second):
-        warm_up(query, rule, clock)
-        start = clock.now()
-        query()
-        share = 3 * rule.seconds / blocks
-        sizes.append(max(1, math.floor(max(share, LONG_QUERY) / max(clock.now() - start, 1e-9))))
-    queries, times = (first, second), (list[list[float]](), list[list[float]]())
-    for block in range(blocks):
-        for place in (0, 1) if block % 2 == 0 else (1, 0):
-            times[place].append(_block(queries[place], sizes[place], clock))
+    queries = first, second
+    alone = [_seconds(query, rule, clock) for query in queries]
+    share = max(3 * rule.seconds / (2 * rounds), LONG_QUERY)
+    sizes = [max(1, math.floor(share / one)) for one in alone]
+    affordable = int(rule.most * rule.seconds / max(2 * size * one for size, one in zip(sizes, alone, strict=True)))
+    times = (list[list[float]](), list[list[float]]())
+    for _ in range(min(rounds, max(ENOUGH + 1, affordable))):
+        blocks = [_block(queries[place], sizes[place], clock) for place in (0, 1, 1, 0)]
+        times[0].append(blocks[0] + blocks[3])
+        times[1].append(blocks[1] + blocks[2])
     means = [tuple(sum(one) / len(one) for one in each) for each in times]
     every = [tuple(one for part in each for one in part) for each in times]
     return Interleaved(means[0], means[1], (every[0], every[1]))
+
+
+def _seconds(query: Callable[[], object], rule: Rule, clock: Clock) -> float:
+    """Of one query, warmed up."""
+    warm_up(query, rule, clock)
+    start = clock.now()
+    query()
+    return max(clock.now() - start, 1e-9)
 
 
 def _block(query: Callable[[], object], count: int, clock: Clock) -> list[float]:

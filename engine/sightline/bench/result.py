@@ -112,7 +112,7 @@ class Comparison:
     Attributes:
         scenario, subject: what both did.
         first, second: how each ran.
-        ratio: how many times longer the first took than the second, block by block: above 1 the second is faster.
+        ratio: how many times longer the first took than the second, round by round: above 1 the second is faster.
         first_figure, second_figure: median milliseconds of a query, or images a second of offline.
         others: as in ``Measurement``.
     """

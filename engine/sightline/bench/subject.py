@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, cast
 
@@ -179,11 +178,6 @@ def noise(model: Model, count: int = POOL, seed: int = 0) -> Batch:
     if model.input.takes_integers:
         return Batch.of(rng.integers(0, 256, shape))
     return Batch.of(rng.standard_normal(shape, dtype=np.float32))
-
-
-def stacked(tensors: Sequence[FloatArray]) -> Batch:
-    """Images (C, H, W) as a batch."""
-    return Batch.of(np.stack(list(tensors)))
 
 
 def _pool_size(tensor: FloatArray, largest: int) -> int:

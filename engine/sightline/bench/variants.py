@@ -39,7 +39,7 @@ def variants(
                     f"Precision {name!r} is asked for twice. Name a second file differently: B=FILE.onnx."
                 )
             if file:
-                found.append((name, like(model, Path(file))))
+                found.append((name, like(model, file)))
             elif name == own:
                 found.append((name, model))
             elif name in MADE and own == "fp32":
@@ -58,22 +58,22 @@ def variants(
     return found, notes
 
 
-def like(model: Model, path: Path) -> Model:
-    """Another file, read with what is known of a model where the file does not say it.
+def like(model: Model, source: str) -> Model:
+    """Another model, read with what is known of the first where it does not say it itself.
 
     Raises:
         UsageError: it takes other images.
     """
-    size, found = model.input_size, load(path)
+    size, found = model.input_size, load(source)
     if found.input.size is None:
         found.close()
-        found = load(path, size=size)
+        found = load(source, size=size)
     if not found.has_preprocess and model.has_preprocess:
         found.preprocess = model.preprocess
     if (found.input.channels, *found.input_size) != (model.input.channels, *size):
         shape = (found.input.channels, *found.input_size)
         raise UsageError(
-            f"{path.name} takes images of {shape} and {model.path.name} of {(model.input.channels, *size)} "
+            f"{found.path.name} takes images of {shape} and {model.path.name} of {(model.input.channels, *size)} "
             "(C, H, W): their times cannot be compared."
         )
     return found
@@ -98,7 +98,7 @@ def _made(model: Model, name: str, folder: Path, calibration: Batch) -> Model:
         to_half(model.path, path)
     else:
         to_int8(model.path, path, _batches(model, calibration))
-    return like(model, path)
+    return like(model, str(path))
 
 
 def _batches(model: Model, images: Batch) -> Iterator[Any]:

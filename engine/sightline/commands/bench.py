@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from cyclopts import Group, Parameter
 
 from sightline import registry
@@ -24,8 +25,8 @@ from sightline.bench.subject import Task, noise
 from sightline.bench.sweep import Grid
 from sightline.bench.variants import close, like, variants
 from sightline.commands._options import ModelOptions, parse_bytes
-from sightline.errors import OutputConflict, UsageError
-from sightline.job.inputs import inputs_from, load_photo
+from sightline.errors import BadImage, OutputConflict, UsageError
+from sightline.job.inputs import Loaded, inputs_from, load_photo
 from sightline.model import Model
 from sightline.registry import Method
 from sightline.routes.engines import precision_of
@@ -121,7 +122,7 @@ def bench(
         stack.callback(close, found, network)
         others = list[tuple[str, Model]]()
         if compare is not None:
-            other = like(network, Path(compare))
+            other = like(network, compare)
             stack.callback(other.close)
             others = [(precision_of(other.graph), other)]
         report = measure(
@@ -146,12 +147,13 @@ def _inputs(network: Model, images: tuple[str, ...], seed: int) -> Batch:
     """Photographs as the network takes them, or noise."""
     if not images:
         return noise(network, seed=seed)
-    read = load_photo(network.photograph)
-    found = [read(one) for one in inputs_from(images).entries[:PHOTOGRAPHS]]
-    joined = noise(network, len(found))
-    for row, one in enumerate(found):
-        joined.tensor[row] = one.tensor
-    return Batch(joined.tensor, tuple(one.photo for one in found))
+    read, found = load_photo(network.photograph), list[Loaded]()
+    for one in inputs_from(images).entries[:PHOTOGRAPHS]:
+        try:
+            found.append(read(one))
+        except BadImage as reason:
+            raise BadImage(f"{one.id}: {reason} Leave it out: what is timed must be what was asked for.") from reason
+    return Batch(np.stack([one.tensor for one in found]), tuple(one.photo for one in found))
 
 
 def _tell(report: Report, out: Path | None, *, json: bool) -> None:

@@ -19,9 +19,9 @@ from sightline.bench.subject import ForwardPass, Pool
 from sightline.routes.base import Settings
 from sightline.routes.ort import OrtOracle
 
-RUNS = 31  # blocks of one photograph
+RUNS = 15  # rounds of one photograph
 TOGETHER = 16  # images of a run for throughput
-ROUNDS = 5  # blocks of such runs
+ROUNDS = 3  # rounds of such runs
 RULE = Rule(seconds=0.5, warm_queries=2, warm_seconds=0.1)
 
 
@@ -49,9 +49,9 @@ class Performance:
             subjects = [_subject(one, opened) for one in (reference, candidate)]
             alone, together = (
                 interleaved(
-                    partial(subjects[0].run, count), partial(subjects[1].run, count), RULE, clock, blocks=blocks
+                    partial(subjects[0].run, count), partial(subjects[1].run, count), RULE, clock, rounds=rounds
                 )
-                for count, blocks in ((1, RUNS), (TOGETHER, ROUNDS))
+                for count, rounds in ((1, RUNS), (TOGETHER, ROUNDS))
             )
         first, second = (Latency.of(times) for times in alone.durations)
         rates = [TOGETHER / percentile(times, 0.5) for times in together.durations]
