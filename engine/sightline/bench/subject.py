@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -12,10 +12,12 @@ from sightline import registry
 from sightline.dispatch import Plan, route
 from sightline.errors import UsageError
 from sightline.methods.forward.predict import Predict
-from sightline.model import Model
 from sightline.registry import Method
 from sightline.target import Target
 from sightline.types import Batch, FloatArray
+
+if TYPE_CHECKING:
+    from sightline.model import Model
 
 POOL = 16  # images that runs take in turn, at least
 POOL_BYTES = 256 << 20  # that they may take beyond what one run needs

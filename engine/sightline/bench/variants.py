@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import UsageError
-from sightline.model import Model, load
-from sightline.routes.engines import precision_of
 from sightline.types import Batch
+
+if TYPE_CHECKING:
+    from sightline.model import Model
 
 MADE = ("fp16", "int8")
 CALIBRATED_ON = 8  # inputs of one run
@@ -29,8 +30,8 @@ def variants(
     Raises:
         UsageError: a precision that can neither be made nor is there, or one twice.
     """
-    own = precision_of(model.graph)
-    found, notes = list[tuple[str, Model]](), list[str]()
+    own, notes = own_precision(model), list[str]()
+    found: list[tuple[str, Model]] = []
     try:
         for one in wanted or (own,):
             name, _, file = one.partition("=")
@@ -58,12 +59,21 @@ def variants(
     return found, notes
 
 
+def own_precision(model: Model) -> str:
+    """What the graph itself computes in."""
+    from sightline.routes.engines import precision_of
+
+    return precision_of(model.graph)
+
+
 def like(model: Model, source: str) -> Model:
     """Another model, read with what is known of the first where it does not say it itself.
 
     Raises:
         UsageError: it takes other images.
     """
+    from sightline.model import load
+
     size, found = model.input_size, load(source)
     if found.input.size is None:
         found.close()

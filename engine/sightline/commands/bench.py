@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from cyclopts import Group, Parameter
@@ -23,15 +23,16 @@ from sightline.bench.scenarios import Load
 from sightline.bench.stability import Rule
 from sightline.bench.subject import Task, noise
 from sightline.bench.sweep import Grid
-from sightline.bench.variants import close, like, variants
+from sightline.bench.variants import close, like, own_precision, variants
 from sightline.commands._options import ModelOptions, parse_bytes
 from sightline.errors import BadImage, OutputConflict, UsageError
 from sightline.job.inputs import Loaded, inputs_from, load_photo
-from sightline.model import Model
 from sightline.registry import Method
-from sightline.routes.engines import precision_of
 from sightline.target import Target
 from sightline.types import Batch
+
+if TYPE_CHECKING:
+    from sightline.model import Model
 
 PHOTOGRAPHS = 32  # that are read, at most
 SWEEP, SERVER, TIME = Group("Sweep", sort_key=1), Group("Server", sort_key=2), Group("Time", sort_key=2)
@@ -120,11 +121,11 @@ def bench(
         inputs = _inputs(network, images, seed)
         found, notes = variants(network, wanted, Path(folder), inputs)
         stack.callback(close, found, network)
-        others = list[tuple[str, Model]]()
+        others: list[tuple[str, Model]] = []
         if compare is not None:
             other = like(network, compare)
             stack.callback(other.close)
-            others = [(precision_of(other.graph), other)]
+            others = [(own_precision(other), other)]
         report = measure(
             _tasks(found, methods, target, inputs), grid, compared=_tasks(others, methods, target, inputs),
             notes=notes, say=_say,
