@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from sightline.errors import UsageError
-from sightline.model import Model, load, named_preset
 from sightline.preprocess import PRESETS, Channels, Interpolation, Preprocess
 from sightline.routes.base import Device, Settings, Sweep
+
+if TYPE_CHECKING:
+    from sightline.model import Model
 
 MODEL = Group("Model", sort_key=2)
 COMPUTE = Group("Compute", sort_key=3)
@@ -40,6 +42,8 @@ class ModelOptions:
 
     def load(self, source: str) -> Model:
         """The model with these options applied."""
+        from sightline.model import load, named_preset  # a third of a second, which --help need not wait for
+
         size, changes = parse_size(self.size, "--size"), self._changes()
         chosen = named_preset(self.preset).changed(**changes) if self.preset is not None else None
         model = load(

@@ -171,6 +171,13 @@ class OrtOracle(GraphOracle):
 
         return run
 
+    def placed(self) -> dict[str, int]:
+        """How many nodes each provider runs, of the sessions that were made so far over the model's own graph."""
+        found = Counter[str]()
+        for session in self._sessions.values():
+            found.update({provider: kinds.total() for provider, kinds in placement(session).items()})
+        return dict(found)
+
     def close(self) -> None:
         self._sessions.clear()
         self._tails.clear()
