@@ -159,7 +159,7 @@ def parse_numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
         raise UsageError(f"{flag} {text!r} holds something else than numbers. Give 0.485,0.456,0.406.") from None
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, flag: str = "--memory") -> int:
     """Bytes from "2GB", "512MB" or a plain number; powers of 1,024.
 
     Raises:
@@ -174,5 +174,5 @@ def parse_bytes(text: str) -> int:
     except (ValueError, OverflowError):
         value = 0
     if value < 1:
-        raise UsageError(f"--memory {text!r} is no amount. Give 2GB, 512MB or a number of bytes.")
+        raise UsageError(f"{flag} {text!r} is no amount. Give 2GB, 512MB or a number of bytes.")
     return value
