@@ -107,7 +107,7 @@ class Quantity:
 QUANTITIES: Mapping[str, Quantity] = {
     "images": Quantity((128, 256, 512, 1024), "a job: occlusion by 9 windows, demo network, PNG 96x96"),
     "windows, dense sweep": Quantity((64, 256, 1024, 4096), "one image, demo network, 16 per run"),
-    "windows, incremental sweep": Quantity((256, 1024, 4096, 16384), "one image, demo network, 16 per run"),
+    "windows, incremental sweep": Quantity((64, 256, 1024, 4096), "one image, demo network, 16 per run"),
     "rows": Quantity((25_000, 50_000, 100_000, 200_000), "10 nearest of 64 queries, 128 numbers a row"),
     "classes": Quantity((1_000, 4_000, 16_000, 64_000), f"predict, 8 images, {FEATURES} features", is_flat=False),
 }
@@ -162,7 +162,7 @@ def test_growth(session: Session, folder: Path, pytestconfig: pytest.Config) -> 
     }
     others = disturbance.share()
     rows = [row for name, figures in found.items() for row in rows_of(session, name, figures, others)]
-    if not pytestconfig.option.benchmark_disable:
+    if pytestconfig.option.benchmark_enable:
         append(session.path, rows)
         path = draw(session.results / f"{session.device}-growth.png", found)
         print(f"\n{path}")

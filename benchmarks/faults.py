@@ -2,9 +2,9 @@
 
     python benchmarks/faults.py [--repeats 10] [--only WORD] [--readme engine/sightline/job/README.md]
 
-After each fault the job is resumed, and its rows are compared with those of a run that nobody disturbed: each id once,
-the same values to the last bit (to 1e-5 where another batch was used), ``verify`` without a complaint. Needs Linux,
-and root for the small disk. Only processes that this script started are killed.
+After each fault the job is resumed, and its rows are compared with those of a run that nobody disturbed: each id
+once, the same values to the last bit (to 1e-5 where another batch was used), ``verify`` without a complaint. Needs
+Linux, and root for the small disk. Only processes that this script started are killed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Bench:
         for path in sorted(one for one in made.rglob("*.png") if "mask" not in one.as_posix())[:COUNT]:
             shutil.copy(path, self.pictures / path.name)
         self.undisturbed = root / "undisturbed"
-        assert self.start(self.undisturbed).wait() == 0
+        self.ended(self.start(self.undisturbed))
         self.number = 0
         self.noted = ""
 
@@ -76,12 +76,16 @@ class Bench:
 
     def start(self, out: Path, *flags: str, images: Path | None = None) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "sightline", "run", "occlusion", "demo", str(images or self.pictures)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen([*command, "-o", str(out), *FLAGS, *flags], **quiet)  # type: ignore[call-overload]
+        with (self.root / "said.txt").open("wb") as said:
+            return subprocess.Popen([*command, "-o", str(out), *FLAGS, *flags], stdout=said, stderr=said)
+
+    def ended(self, process: subprocess.Popen[bytes], code: int = 0) -> None:
+        found = process.wait()
+        said = (self.root / "said.txt").read_text(errors="replace").strip()[-1500:]
+        assert found == code, f"exit code {found} instead of {code}: {said}"
 
     def finish(self, out: Path, *flags: str, images: Path | None = None, code: int = 0) -> None:
-        found = self.start(out, *flags, images=images).wait()
-        assert found == code, f"exit code {found} instead of {code}"
+        self.ended(self.start(out, *flags, images=images), code)
 
     def wait_for_shards(self, out: Path, count: int, process: subprocess.Popen[bytes]) -> None:
         manifest = out / "manifest.jsonl"
@@ -178,7 +182,7 @@ def worker(bench: Bench) -> None:
     bench.wait_for_shards(out, bench.draw.randint(1, 6), process)
     children = [one for one in descendants(process.pid) if _called(one, "sightline.job.processes")]
     os.kill(bench.draw.choice(children), signal.SIGKILL)
-    assert process.wait() == 0
+    bench.ended(process)
     bench.same(out)
 
 
@@ -190,7 +194,7 @@ def ray_actor(bench: Bench) -> None:
     actors = [one for one in descendants(process.pid) if _called(one, "ray::")]
     assert actors, "no actor was found"
     os.kill(bench.draw.choice(actors), signal.SIGKILL)
-    assert process.wait() == 0
+    bench.ended(process)
     bench.same(out)
 
 
@@ -357,8 +361,8 @@ def clock(bench: Bench) -> None:
 
 
 FAULTS = (
-    main_process, main_of_workers, worker, ray_actor, ray_driver, full_disk, truncated_shard, truncated_tar, flipped_bit,
-    bad_images, not_a_number, out_of_memory, clock,
+    main_process, main_of_workers, worker, ray_actor, ray_driver, full_disk, truncated_shard, truncated_tar,
+    flipped_bit, bad_images, not_a_number, out_of_memory, clock,
 )  # fmt: skip
 
 

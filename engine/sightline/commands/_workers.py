@@ -73,9 +73,9 @@ class WorkerOptions:
             return None
         begin = Begin(recipe, header, out.absolute(), "", recipe.settings.threads or 1)
         if self.on is None:
-            from sightline.job.processes import Processes
+            from sightline.job.processes import Processes, gpus_here
 
-            return Processes(begin, self.count)
+            return Processes(begin, self.count, () if device == "cpu" else gpus_here())
         kind, _, address = self.on.partition(":")
         if kind != "ray":
             raise UsageError(f"--on {self.on!r} is not known. Accepted: ray, ray:auto, ray:ADDRESS.")

@@ -242,8 +242,8 @@ class Crew:
 
     def _full_disk(self, message: str) -> CannotWrite:
         return CannotWrite(
-            f"{message} The {self._output.shard_count} shards ({self._output.rows} rows) written before are safe: make "
-            "room and go on with --resume."
+            f"{message} The {self._output.shard_count} shards ({self._output.rows} rows) written before are safe: "
+            "make room and go on with --resume."
         )
 
     def _commit(self, answer: Staged | MadeShard) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from typing import Any
 
 from sightline.errors import UsageError
@@ -28,7 +29,7 @@ DISMISSED = "dismissed"  # what is sent instead of a task
 class Process:
     """One worker process, seen from the job."""
 
-    def __init__(self, begin: Begin):
+    def __init__(self, begin: Begin, gpu: str | None = None):
         self.connection, theirs = Pipe()
         environment = {
             **os.environ,
@@ -37,6 +38,8 @@ class Process:
                 "OMP_WAIT_POLICY", "PASSIVE"
             ),  # idle threads of one are not in others' way
         }
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         command = [sys.executable, "-m", "sightline.job.processes", str(theirs.fileno())]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
         theirs.close()
@@ -57,9 +60,9 @@ class Process:
         self.connection.close()
 
     @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     @property
     def held(self) -> int:
@@ -74,15 +77,29 @@ class Process:
 
 
 class Processes:
-    """Starts worker processes, among which the machine's cores are divided."""
+    """Starts worker processes, among which the machine's cores are divided, and its GPUs in turn.
 
-    def __init__(self, begin: Begin, count: int):
+    Args:
+        begin: what each is told.
+        count: of them.
+        gpus: that they use, each the one that the fewest use; none for workers that use none.
+    """
+
+    def __init__(self, begin: Begin, count: int, gpus: Sequence[str] = ()):
         if count < 1:
             raise UsageError(f"--workers {count} must be at least 1.")
         self.count, self._begin = count, begin
+        self._users: dict[str, list[Process]] = {gpu: [] for gpu in gpus}
 
     def start(self) -> Process:
-        return Process(replace(self._begin, token=secrets.token_hex(4)))
+        begin = replace(self._begin, token=secrets.token_hex(4))
+        if not self._users:
+            return Process(begin)
+        living = {gpu: [one for one in users if one.lives] for gpu, users in self._users.items()}
+        gpu = min(living, key=lambda one: len(living[one]))
+        process = Process(begin, gpu)
+        self._users = living | {gpu: [*living[gpu], process]}
+        return process
 
     def wait(self, hands: Sequence[Hand], seconds: float) -> list[tuple[Hand, Answer | Lost]]:
         known: dict[Any, Process] = {hand.connection: hand for hand in hands if isinstance(hand, Process)}
@@ -97,6 +114,14 @@ class Processes:
 
     def close(self) -> None:
         """Nothing is held beside the processes."""
+
+
+def gpus_here() -> tuple[str, ...]:
+    """Devices that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(one for one in named.split(",") if one)
+    return tuple(str(number) for number in range(sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))))
 
 
 def serve(connection: Connection) -> None:
