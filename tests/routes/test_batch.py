@@ -73,3 +73,16 @@ def test_memory_and_patience_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found, clock = measured(monkeypatch, lambda b: 0.4)
     assert clock.now < 2.5
     assert found == max(clock.batches)
+
+
+def test_little_work_is_not_measured_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spent(rows: int | None) -> float:
+        clock = Clock(lambda b: 1e-3 * max(b, 4))
+        monkeypatch.setattr(batches, "time", clock)
+        assert measured_batch(lambda: clock.run, 256, rows=rows).batch == 4
+        return clock.now
+
+    tried = 1e-3 * (4 + 2 * (4 + 4 + 4 + 8 + 16))  # each batch twice: no work is too little for that
+    assert spent(100) == pytest.approx(tried)
+    assert spent(4000) == pytest.approx(0.4, rel=0.1), "a tenth of four seconds"
+    assert spent(None) == pytest.approx(spent(10**9)) == pytest.approx(1.0, rel=0.05)

@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
-from sightline.job.run import Progress
+    from sightline.job.run import Progress
 
 PLAIN_INTERVAL = 5.0  # seconds between plain lines
 LOGGER = logging.getLogger("sightline")  # what long work says of itself, step by step
@@ -32,6 +31,10 @@ class ProgressLine:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
+            from rich.console import Console  # plain lines need none of it
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
             columns = (
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),

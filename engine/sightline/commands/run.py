@@ -205,7 +205,7 @@ class _Job:
         views = [photo.view for photo in photos if photo.view is not None]
         try:
             settings = self.plan.settings if self.plan is not None else Settings()
-            plan = self.model.plan(Predict(), device=settings.device, threads=settings.threads)
+            plan = self.model.plan(Predict(), device=settings.device, threads=settings.threads, gpu=settings.gpu)
             return plan.run(Batch(self.model.preprocess.normalise(np.stack(views)), tuple(photos)))
         except UsageError:
             return None

@@ -12,6 +12,7 @@ R = TypeVar("R")
 
 GAIN = 1.03  # a larger batch must be this much faster per image to be worth its memory
 LARGEST = 256
+SHARE = 0.1  # of the work that a measurement is for, it goes on for so long at most
 LIVE_VALUES = 3  # values of the largest size that live at once: input, output and work space of one operator
 
 
@@ -41,7 +42,9 @@ class Measured:
     seconds: float
 
 
-def measured_batch(trial: Callable[[], Callable[[int], object]], largest: int, budget: float = 1.0) -> Measured:
+def measured_batch(
+    trial: Callable[[], Callable[[int], object]], largest: int, budget: float = 1.0, rows: int | None = None
+) -> Measured:
     """The smallest power of two within 3 % of the fastest per image.
 
     Batches are timed in turn, round after round, and each by its shortest run: what else the machine does only ever
@@ -51,7 +54,8 @@ def measured_batch(trial: Callable[[], Callable[[int], object]], largest: int, b
         trial: makes the run to be timed; it takes the batch size.
         largest: never tried beyond.
         budget: seconds after which no further round begins. The last batch tried is one that takes a quarter of it,
-            or the second doubling that brought nothing.
+            the second doubling that brought nothing, or one that does not fit the memory.
+        rows: of the work that this is for, whose tenth is all that rounds may take; None where nobody knows.
     """
     run = trial()
     run(1)  # allocations and code paths of the first run are not the batch's
@@ -59,12 +63,19 @@ def measured_batch(trial: Callable[[], Callable[[int], object]], largest: int, b
     shortest: dict[int, float] = {}
     batch, best = 1, 1
     while batch <= largest:
-        shortest[batch] = min(_seconds(run, batch) for _ in range(2))
+        try:
+            shortest[batch] = min(_seconds(run, batch) for _ in range(2))
+        except MemoryError:
+            if batch == 1:
+                raise
+            break
         if batch / shortest[batch] > GAIN * best / shortest[best]:
             best = batch
         if batch >= 4 * best or shortest[batch] > budget / 4:
             break
         batch *= 2
+    if rows is not None:
+        budget = min(budget, SHARE * rows * shortest[best] / best)
     while len(shortest) > 1 and time.perf_counter() - start < budget:
         shortest = {batch: min(seconds, _seconds(run, batch)) for batch, seconds in shortest.items()}
     rates = {batch: batch / seconds for batch, seconds in shortest.items()}

@@ -46,6 +46,7 @@ class GraphOracle(ABC):
         self.model = model
         self.settings = settings
         self._batch = settings.batch
+        self._measured: Measured | None = None
 
     @abstractmethod
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
@@ -159,13 +160,19 @@ class GraphOracle(ABC):
             elif rows is not None and rows <= SMALL_WORK:
                 return min(self.small_batch, self._largest)
             else:
-                self._batch = self.measured.batch
+                self._batch = self._measure(rows).batch
         return self._batch
 
-    @cached_property
+    @property
     def measured(self) -> Measured:
         """The best batch of whole passes, and what an image of it takes."""
-        return measured_batch(self.trial, self._largest)
+        return self._measure(None)
+
+    def _measure(self, rows: int | None) -> Measured:
+        """Once, for no longer than so much work deserves."""
+        if self._measured is None:
+            self._measured = measured_batch(self.trial, self._largest, rows=rows)
+        return self._measured
 
     def noise(self, batch: int) -> FloatArray:
         """(batch, C, H, W) of one noise image, repeated: the same for every batch size."""
