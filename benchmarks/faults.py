@@ -191,10 +191,22 @@ def ray_actor(bench: Bench) -> None:
     out = bench.out()
     process = bench.start(out, "--workers", "2", "--on", "ray")
     bench.wait_for_shards(out, bench.draw.randint(1, 6), process)
-    actors = [one for one in descendants(process.pid) if _called(one, "ray::")]
+    actors = [one for one in descendants(process.pid) if _called(one, "ray::_Actor")]
     assert actors, "no actor was found"
     os.kill(bench.draw.choice(actors), signal.SIGKILL)
     bench.ended(process)
+    bench.same(out)
+
+
+def ray_node(bench: Bench) -> None:
+    """SIGKILL of Ray's own node process: the job says so, and goes on when it is called again"""
+    out = bench.out()
+    process = bench.start(out, "--workers", "2", "--on", "ray")
+    bench.wait_for_shards(out, bench.draw.randint(1, 4), process)
+    (node,) = [one for one in descendants(process.pid) if _called(one, "/raylet/raylet")]
+    os.kill(node, signal.SIGKILL)
+    assert process.wait(timeout=120) != 0, "it ends as if nothing had happened"
+    bench.finish(out, "--workers", "2", "--on", "ray")
     bench.same(out)
 
 
@@ -361,7 +373,7 @@ def clock(bench: Bench) -> None:
 
 
 FAULTS = (
-    main_process, main_of_workers, worker, ray_actor, ray_driver, full_disk, truncated_shard, truncated_tar,
+    main_process, main_of_workers, worker, ray_actor, ray_node, ray_driver, full_disk, truncated_shard, truncated_tar,
     flipped_bit, bad_images, not_a_number, out_of_memory, clock,
 )  # fmt: skip
 

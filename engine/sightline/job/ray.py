@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from typing import Any
 from sightline.errors import MissingExtra, SightlineError, UsageError
 from sightline.job.crew import Hand, Lost
 from sightline.job.work import Answer, Begin, Failed, Ready, Task, Worker
+
+LOOK = 5.0  # seconds between two looks at the cluster's nodes, while nothing is heard
 
 
 class RayUnreachable(SightlineError):
@@ -97,6 +100,7 @@ class RayEngine:
         self._ray: Any = ray
         self.count = count
         self._begin = replace(begin, folder=None)
+        self._looked = time.monotonic()
         self._started = not ray.is_initialized()
         if self._started:
             self._connect(address, count * begin.cores)
@@ -122,6 +126,8 @@ class RayEngine:
         if not known:
             return []
         ready, _ = self._ray.wait(list(known), num_returns=1, timeout=seconds)
+        if not ready:
+            self._look_for_nodes()
         heard: list[tuple[Hand, Answer | Lost]] = []
         for answer in ready:
             actor = known[answer]
@@ -131,6 +137,21 @@ class RayEngine:
             except self._ray.exceptions.RayError as reason:
                 heard.append((actor, Lost(type(reason).__name__)))
         return heard
+
+    def _look_for_nodes(self) -> None:
+        """Now and then see whether there is a machine left: without one, Ray would wait for ever.
+
+        Raises:
+            RayUnreachable: there is none.
+        """
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        if not any(node["Alive"] for node in self._ray.nodes()):
+            raise RayUnreachable(
+                "Every node of the Ray cluster is gone. What was committed is safe: start the cluster again, and go "
+                "on with --resume."
+            )
 
     def close(self) -> None:
         if self._started:
