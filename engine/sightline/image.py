@@ -6,8 +6,8 @@ import glob
 import os
 import threading
 import warnings
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -50,9 +50,8 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """
     given = [str(path) for path in paths]
     found: dict[str, Path] = {}
-    for name in given:
-        for path in _expand(name):
-            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - resolve() would merge two links to one file
+    for path in walk_images(given):
+        found.setdefault(os.path.abspath(path), Path(path))  # noqa: PTH100 - resolve() would merge two links to one file
     if not found:
         raise NoImages(
             f"No image was found in {', '.join(map(repr, given)) or 'an empty list of paths'}. Files with these "
@@ -61,39 +60,55 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def _expand(name: str) -> list[Path]:
+def walk_images(paths: Iterable[str | Path]) -> Iterator[str]:
+    """What ``find_images`` gives, as it is found and therefore in little memory; a file named twice comes twice.
+
+    Raises:
+        NoImages: a path does not exist, or a pattern matches nothing.
+    """
+    for path in paths:
+        yield from _expand(str(path))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def _expand(name: str) -> Iterator[str]:
     path = Path(name)
     if path.is_dir():
-        return _search(path)
-    if path.exists():
-        return [path]
-    matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 - absolute patterns too
-    if not matches:
-        kind = "No file or folder matches the pattern" if glob.has_magic(name) else "There is no file or folder"
-        raise NoImages(
-            f"{kind} {name!r}. Give image files, folders or quoted glob patterns such as 'photos/**/*.jpg'."
-        )
-    files: list[Path] = []
-    for match in matches:
-        files.extend(_search(match) if match.is_dir() else [match] if _is_image(match.name) else [])
-    return files
+        yield from _search(name, set())
+    elif path.exists():
+        yield name
+    else:
+        matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns too
+        if not matches:
+            kind = "No file or folder matches the pattern" if glob.has_magic(name) else "There is no file or folder"
+            raise NoImages(
+                f"{kind} {name!r}. Give image files, folders or quoted glob patterns such as 'photos/**/*.jpg'."
+            )
+        for match in matches:
+            if Path(match).is_dir():
+                yield from _search(match, set())
+            elif is_image(Path(match).name):
+                yield match
 
 
-def _search(folder: Path) -> list[Path]:
-    visited: set[str] = set()
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        # A link may lead back up: each folder is entered once.
-        folders[:] = [] if real in visited else sorted(name for name in folders if not name.startswith("."))
-        if real not in visited:
-            files.extend(Path(parent, name) for name in names if _is_image(name))
-        visited.add(real)
-    return sorted(files)
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+def _search(folder: str, visited: set[str]) -> Iterator[str]:
+    """Images below a folder, sorted by the parts of their paths; a link may lead back up: each is entered once."""
+    real = os.path.realpath(folder)
+    if real in visited:
+        return
+    visited.add(real)
+    with suppress(OSError):  # a folder that may not be read is passed over, as by find
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+        for name, is_folder in found:
+            if is_folder and not name.startswith("."):
+                yield from _search(os.path.join(folder, name), visited)  # noqa: PTH118 - a million of these
+            elif not is_folder and is_image(name):
+                yield os.path.join(folder, name)  # noqa: PTH118
 
 
 def read_image(

@@ -23,7 +23,7 @@ from sightline.graph.ports import Activation, Port, image_port, score_head
 from sightline.labels import read_labels, recorded_labels
 from sightline.preprocess import METADATA_KEY, PRESETS, Preprocess, preset
 from sightline.registry import Method
-from sightline.routes.base import Device, Settings, Sweep
+from sightline.routes.base import Device, Precision, Settings, Sweep, usual_memory
 from sightline.target import Target, needs_classes
 from sightline.types import Batch, FloatArray, Photo, Result
 
@@ -139,9 +139,12 @@ class Model:
         device: Device = "cpu",
         threads: int | None = None,
         batch: int | None = None,
-        memory: int = 2 << 30,
+        memory: int | None = None,
         sweep: Sweep = "auto",
         route: str | None = None,
+        gpu: int = 0,
+        precision: Precision = "fp32",
+        cuda_graphs: bool = False,
     ) -> Plan:
         """What would run for a method, and why not otherwise.
 
@@ -150,10 +153,13 @@ class Model:
             device: "cpu", "cuda" or "tensorrt"; never replaced by another.
             threads: per operator; None is all cores.
             batch: images per run; None is found by measuring.
-            memory: bytes that the activations of one run may take.
+            memory: bytes that the activations of one run may take: 2 GiB, or 16 GiB on a GPU, unless given.
             sweep: "incremental" computes only what each window changes, "dense" the whole network, "auto" what is
                 faster.
             route: ask this one only.
+            gpu: number of the GPU, as CUDA counts.
+            precision: of the twin's layers; see ``Settings``.
+            cuda_graphs: capture the twin's runs that come again; worth it for ascents of small networks.
 
         Raises:
             NoRoute: with every route's reasons.
@@ -162,6 +168,10 @@ class Model:
             raise UnknownName("device", device, get_args(Device))
         if sweep not in get_args(Sweep):
             raise UnknownName("sweep", sweep, get_args(Sweep))
+        if precision not in get_args(Precision):
+            raise UnknownName("precision", precision, get_args(Precision))
+        if gpu < 0:
+            raise UsageError(f"gpu={gpu} must be at least 0.")
         for name, value in (("threads", threads), ("batch", batch), ("memory", memory)):
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value} must be at least 1.")
@@ -171,7 +181,9 @@ class Model:
                 "Leave it out: batches are filled up."
             )
         size = self.input_size if device == "tensorrt" and self.input.size is None else None
-        return plan(method, self, Settings(device, threads, batch, memory, sweep, size), route)
+        memory = usual_memory(device) if memory is None else memory
+        settings = Settings(device, threads, batch, memory, sweep, size, gpu, precision, cuda_graphs)
+        return plan(method, self, settings, route)
 
     def explain(self, images: Batch, method: Method, target: Target | None = None, **options: Any) -> Result:
         """Plan and run in one call; options are those of ``plan``."""

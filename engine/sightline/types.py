@@ -39,6 +39,7 @@ class Photo:
     path: Path | None = None
     sha256: str = ""  # of the file's bytes
     view: ByteArray | None = field(default=None, repr=False, compare=False)  # (H, W, 3) sRGB, the model's crop
+    place: str = ""  # where its bytes lie, if not in a file of their own: "shards/0007.tar/cat.jpg"
 
 
 @dataclass(frozen=True)

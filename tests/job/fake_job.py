@@ -6,16 +6,25 @@ Run as a script it works slowly enough to be killed: fake_job.py OUT SECONDS.
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sightline.errors import BadImage
+from sightline.errors import BadImage, UsageError
+from sightline.job.crew import Engine
 from sightline.job.inputs import Input, Inputs, Loaded
 from sightline.job.manifest import JobHeader
-from sightline.job.run import run_job
+from sightline.job.processes import Processes
+from sightline.job.run import JobSummary, run_job
+from sightline.job.work import Begin, Opened
 from sightline.types import Batch, Heatmaps, Photo
 
 HEADER = JobHeader(
@@ -68,6 +77,59 @@ def contents(out: Path) -> dict[str, bytes]:
 
 MARKED = {5: "bad", 6: "nan", 33: "bad", **dict.fromkeys(range(49, 56), "bad")}  # 49 to 55 are all of shard 7
 COUNT = 96
+
+
+@dataclass(frozen=True)
+class FakeRecipe:
+    """The same in a worker; some ids do harm there.
+
+    "die" kills the process that explains it, "crash" the one that loads it; "once" only the first that tries, which
+    leaves a file in ``scratch``; "slow" takes its time; every input that is loaded leaves a line in ``scratch``.
+    """
+
+    scratch: str
+    seconds: float = 0.0
+    refuse: bool = False
+
+    @contextmanager
+    def open(self) -> Iterator[Opened]:
+        if self.refuse:
+            raise UsageError("This recipe is refused.")
+        yield Opened(self.load, self.explain)
+
+    def load(self, one: Input) -> Loaded:
+        with Path(self.scratch, "loaded.txt").open("a") as lines:
+            lines.write(f"{one.id}\n")
+        if "crash" in one.id:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return load(one)
+
+    def explain(self, batch: Batch) -> Heatmaps:
+        time.sleep(self.seconds * len(batch))
+        for photo in batch.photos:
+            if "die" in photo.id:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if "once" in photo.id:
+                try:
+                    Path(self.scratch, photo.id).touch(exist_ok=False)
+                except FileExistsError:
+                    continue
+                os.kill(os.getpid(), signal.SIGKILL)
+        return explain(batch)
+
+
+def with_workers(
+    out: Path, inputs: Inputs, recipe: FakeRecipe, count: int = 2, on: str = "", **options: Any
+) -> JobSummary:
+    """The fake job by workers."""
+    begin = Begin(recipe, HEADER, out.absolute(), "", 1)
+    if on == "ray":
+        from sightline.job.ray import RayEngine
+
+        engine: Engine = RayEngine(begin, count)
+    else:
+        engine = Processes(begin, count)
+    return run_job(out, HEADER, inputs, load, explain, engine=engine, **options)
 
 
 def main(out: Path, seconds: float) -> None:

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pyarrow.parquet  # noqa: F401 - so that no fork imports it
@@ -24,22 +25,26 @@ INPUTS = make_inputs(19, {4: "bad", 9: "nan"})
 
 
 def work(out: Path, kill_at: int | None) -> int:
-    """Lines that the main thread executed; does not return if that is more than ``kill_at``."""
+    """Lines that all threads executed; does not return if that is more than ``kill_at``."""
     lines = 0
+    counting = threading.Lock()
 
     def count(frame: object, event: str, _: object) -> object:
         nonlocal lines
         if not frame.f_code.co_filename.startswith(FOLDER):  # type: ignore[attr-defined]
             return None
         if event == "line":
-            lines += 1
-            if lines == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            with counting:
+                lines += 1
+                if lines == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
         return count
 
+    threading.settrace(count)  # shards are committed in a thread of their own
     sys.settrace(count)
     run_job(out, HEADER, INPUTS, load, explain, resume=True)
     sys.settrace(None)
+    threading.settrace(None)
     return lines
 
 

@@ -18,7 +18,7 @@ from sightline.job.reader import open_job
 from sightline.job.run import run_job
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])}
 
 
 @pytest.mark.parametrize("seed", [20261])
@@ -29,7 +29,7 @@ def test_sigkill_at_random_moments(tmp_path: Path, seed: int):
     expected = contents(tmp_path / "undisturbed")
     kills = rounds = 0
     while kills < 24:
-        out = tmp_path / f"round{rounds}"
+        out, longest = tmp_path / f"round{rounds}", 0.15
         while True:
             child = subprocess.Popen(
                 [sys.executable, str(HERE / "fake_job.py"), str(out), "0.002"],
@@ -38,7 +38,8 @@ def test_sigkill_at_random_moments(tmp_path: Path, seed: int):
             )
             assert child.stdout is not None
             assert child.stdout.readline() == b"ready\n"
-            time.sleep(draw.uniform(0, 0.15))
+            time.sleep(draw.uniform(0, longest))
+            longest *= 1.05  # so that a machine that does much else gets there too
             child.send_signal(signal.SIGKILL)
             ended = child.wait()
             child.stdout.close()
@@ -60,8 +61,8 @@ def test_sigkill_at_random_moments(tmp_path: Path, seed: int):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize("seed", [7])
 def test_sigkill_at_random_lines(tmp_path: Path, seed: int):
-    command = [sys.executable, str(HERE / "kill_at_lines.py"), str(tmp_path), str(seed), "60"]
+    command = [sys.executable, str(HERE / "kill_at_lines.py"), str(tmp_path), str(seed), "36"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["faults"] == []
-    assert found["killed"] >= 55, "threads may shift the count of lines by a few, no more"
+    assert found["killed"] >= 32, "threads may shift the count of lines by a few, no more"

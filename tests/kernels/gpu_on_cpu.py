@@ -19,6 +19,7 @@ SHIM = """
 struct Place { long long x; };
 static Place blockIdx, blockDim, threadIdx;
 #define __global__
+#define __device__
 static int atomicAdd(int* where, int what) { int before = *where; *where += what; return before; }
 static double __dadd_rn(double a, double b) { return a + b; }
 static double __dsub_rn(double a, double b) { return a - b; }
@@ -36,7 +37,7 @@ extern "C" void at(long long block, long long size, long long thread) {
 """
 SCALARS = {
     np.dtype(np.int64): ctypes.c_longlong, np.dtype(np.int32): ctypes.c_int, np.dtype(np.float32): ctypes.c_float,
-    np.dtype(np.float64): ctypes.c_double,
+    np.dtype(np.float64): ctypes.c_double, np.dtype(np.uint64): ctypes.c_ulonglong,
 }  # fmt: skip
 
 

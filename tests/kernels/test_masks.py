@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from scipy.ndimage import zoom
 
-from sightline_kernels.masks import cpu, reference
+from kernels.gpu_on_cpu import stand_in
+from sightline_kernels.masks import cpu, cuda, reference
 
 
 def test_numbers_depend_on_seed_and_mask_alone():
@@ -59,3 +62,28 @@ def test_compiled_is_the_definition(seed: int):
         form.accumulate(scores, uniform, cells, 0.5, total, squares)
     np.testing.assert_allclose(copies[1], copies[0], atol=2e-6)
     np.testing.assert_allclose(sums[1], sums[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def cupy(tmp_path_factory):
+    """The CUDA source's functions, run thread after thread."""
+    return stand_in(cuda.SOURCE, tmp_path_factory.mktemp("masks"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gpus_form_is_the_definition_to_the_last_bit(seed: int, cupy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    random = np.random.default_rng(seed)
+    size = int(random.integers(1, 20)), int(random.integers(1, 20))
+    cells, count = int(random.integers(1, 9)), int(random.integers(0, 7))
+    image = random.standard_normal((3, *size), dtype=np.float32)
+    fill = random.standard_normal((3, 1, 1), dtype=np.float32)
+    uniform = reference.draw(seed + 2**40, 3, count, cells)
+    np.testing.assert_array_equal(cuda.draw(seed + 2**40, 3, count, cells), uniform)
+    scores, copies = random.standard_normal(count), [np.full((count, 3, *size), np.nan, np.float32) for _ in range(2)]
+    sums = [(np.ones(size), np.ones(size)) for _ in range(2)]
+    for form, made, (total, squares) in zip((reference, cuda), copies, sums, strict=True):
+        form.blend(image, fill, uniform, cells, 0.5, made)
+        form.accumulate(scores, uniform, cells, 0.5, total, squares)
+    np.testing.assert_array_equal(copies[1], copies[0])
+    np.testing.assert_allclose(sums[1], sums[0], rtol=1e-5, atol=1e-6)  # the reference multiplies in another order

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from sightline_kernels.window_index import cpu, reference
+from kernels.gpu_on_cpu import stand_in
+from sightline_kernels.window_index import cpu, cuda, reference
 
-FORMS = [reference, cpu]
+FORMS = [reference, cpu, cuda]
+
+
+@pytest.fixture(scope="module")
+def cupy(tmp_path_factory):
+    """The CUDA source's function, run thread after thread."""
+    return stand_in(cuda.SOURCE, tmp_path_factory.mktemp("tables"))
 
 
 def draw(seed: int):
@@ -25,7 +34,8 @@ def draw(seed: int):
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__.rpartition(".")[2])
 @pytest.mark.parametrize("seed", range(40))
-def test_rows_are_those_of_a_map_pasted_by_hand(form, seed: int):
+def test_rows_are_those_of_a_map_pasted_by_hand(form, seed: int, cupy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
     places, size, window_places, window, (height, width) = draw(seed)
     random = np.random.default_rng(seed + 1000)
     base = random.standard_normal((height, width))
@@ -46,8 +56,10 @@ def test_rows_are_those_of_a_map_pasted_by_hand(form, seed: int):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_band_counts_its_own_lines(seed: int):
+@pytest.mark.parametrize("form", FORMS[1:], ids=lambda form: form.__name__.rpartition(".")[2])
+def test_a_band_counts_its_own_lines(form, seed: int, cupy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
     places, size, window_places, window, (height, width) = draw(seed)
     whole = reference.window_index(places, size, window_places, window, (height, width), (0, height), 500, 502)
-    band = cpu.window_index(places, size, window_places, window, (height, width), (2, height), 500, 502)
+    band = form.window_index(places, size, window_places, window, (height, width), (2, height), 500, 502)
     np.testing.assert_array_equal(band, np.where(whole < 500, whole - 2 * width, whole))

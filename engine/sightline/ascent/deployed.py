@@ -28,4 +28,7 @@ def deployed(oracle: Differentiable) -> Forward:
     """The forward route of the same model, on ONNX Runtime."""
     settings = cast(_Opened, oracle).settings
     model = model_of(oracle)
-    return model.oracle(model.plan(Predict(), device=settings.device, threads=settings.threads, batch=settings.batch))
+    plan = model.plan(
+        Predict(), device=settings.device, threads=settings.threads, batch=settings.batch, gpu=settings.gpu
+    )
+    return model.oracle(plan)

@@ -67,10 +67,7 @@ class Artefact:
         Raises:
             BadImage: the file has gone or changed since it was looked at.
         """
-        path = self.inputs[row].path
-        if path is None:
-            raise BadImage(f"{self.inputs[row].id} has no file.")
-        return read_image(path)
+        return read_image(self.inputs[row].read())
 
     def view(self, row: int) -> ByteArray:
         """(H, W, 3) one photograph as the model is shown it."""
@@ -177,9 +174,7 @@ def readable(entries: Sequence[Input]) -> tuple[list[Input], list[tuple[str, str
     kept, aside = list[Input](), list[tuple[str, str]]()
     for one in entries:
         try:
-            if one.path is None:
-                raise BadImage(f"{one.id} has no file.")
-            read_image(one.path)
+            read_image(one.read())
             kept.append(one)
         except BadImage as reason:
             aside.append((one.id, str(reason)))

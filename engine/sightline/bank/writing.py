@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from sightline.bank.bank import DUPLICATES, PARTS, Bank, check_same_rows, open_bank, part_folders
 from sightline.bank.source import SOURCE, Source
 from sightline.bank.space import Space, written
-from sightline.errors import OutputConflict, UsageError
+from sightline.errors import BadImage, OutputConflict, UsageError
+from sightline.job.crew import Engine
 from sightline.job.files import make_folder, write_atomically
-from sightline.job.inputs import Input, Inputs, Load, file_size
+from sightline.job.inputs import Input, Inputs, Load
+from sightline.job.limits import Limits
 from sightline.job.lock import locked
+from sightline.job.making import Explain
 from sightline.job.manifest import JobHeader
 from sightline.job.output import open_output
 from sightline.job.reader import open_job
-from sightline.job.run import Explain, JobSummary, Progress, run_job
+from sightline.job.run import NO_LIMITS, JobSummary, Progress, run_job
 
 SHARD_BYTES = 64 << 20  # of one file, at most; a shard holds at least one image
 LARGEST_SHARD = 1024  # images
@@ -44,7 +47,10 @@ def index_images(
     source: Source | None = None,
     resume: bool = False,
     append: bool = False,
+    retry_failed: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    limits: Limits = NO_LIMITS,
+    engine: Callable[[Path], Engine | None] | None = None,
 ) -> JobSummary:
     """Write one row for every image whose content the bank does not have yet.
 
@@ -58,6 +64,9 @@ def index_images(
         source: what made it, to be remembered.
         resume: go on with the part that was not finished.
         append: add to a finished bank.
+        retry_failed: as for ``run_job``; of the last part.
+        limits: likewise.
+        engine: workers for the part in a folder, if there are to be any.
 
     Raises:
         OutputConflict: the folder holds another kind of bank, or a bank and neither is True, or something else.
@@ -71,7 +80,10 @@ def index_images(
             source.save(folder)
         unique, duplicates = _each_content_once(inputs, known)
         write_atomically(part.with_name(part.name + DUPLICATES), [json.dumps(duplicates, indent=0).encode()])
-        return run_job(part, header, unique, load, explain, resume=resume, progress=progress)
+        return run_job(
+            part, header, unique, load, explain, resume=resume, retry_failed=retry_failed, progress=progress,
+            limits=limits, engine=None if engine is None else engine(part),
+        )  # fmt: skip
 
 
 def bank_of(
@@ -152,20 +164,28 @@ def _each_content_once(inputs: Inputs, known: Mapping[str, str]) -> tuple[Inputs
 
     Files are read for this only where another has the same size, or where the bank has rows already.
     """
-    sizes = [file_size(one.path) for one in inputs.entries]
+    sizes = [one.size for one in inputs.entries]  # -1: only reading tells
     shared = Counter(sizes)
     first = dict(known)
     unique, duplicates = list[Input](), dict[str, str]()
     taken = set(known.values())
     for one, size in zip(inputs.entries, sizes, strict=True):
-        if one.path is not None and size >= 0 and (known or shared[size] > 1):
-            digest = hashlib.sha256(one.path.read_bytes()).hexdigest()
+        digest = _digest(one) if known or shared[size] > 1 else None
+        if digest is not None:
             if digest in first:
                 duplicates[one.id] = first[digest]
                 continue
             first[digest] = one.id
         unique.append(one if one.id not in taken else replace(one, id=_other_id(one.id, taken)))
     return Inputs(tuple(unique)), duplicates
+
+
+def _digest(one: Input) -> str | None:
+    """Of its content; None where there is none to be had, which the job sets aside with the reason."""
+    try:
+        return hashlib.sha256(one.read()).hexdigest()
+    except BadImage:
+        return None
 
 
 def _other_id(name: str, taken: set[str]) -> str:

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from sightline.errors import UsageError
 from sightline.preprocess import PRESETS, Channels, Interpolation, Preprocess
-from sightline.routes.base import Device, Settings, Sweep
+from sightline.routes.base import Device, Precision, Settings, Sweep, usual_memory
 
 if TYPE_CHECKING:
     from sightline.model import Model
@@ -75,11 +75,20 @@ class ComputeOptions:
     device: Annotated[Device, Parameter(help="Never replaced by another: a missing one is an error.")] = "cpu"
     threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None
     batch: Annotated[int | None, Parameter(help="Images per run; found by measuring unless given.")] = None
-    memory: Annotated[str, Parameter(help="What the activations of one run may take.")] = "2GB"
+    memory: Annotated[
+        str | None, Parameter(help="What the activations of one run may take; 2GB, or 16GB on a GPU, unless given.")
+    ] = None
     sweep: Annotated[
         Sweep, Parameter(help="Hide windows by computing only what each changes, or the whole network.")
     ] = "auto"
     route: Annotated[str | None, Parameter(help="Ask this route only: ort, tensorrt, autograd.")] = None
+    gpu: Annotated[int, Parameter(help="Number of the GPU, as CUDA counts.")] = 0
+    precision: Annotated[
+        Precision, Parameter(help="Of the torch twin's layers; graphs on ONNX Runtime carry their own.")
+    ] = "fp32"
+    cuda_graphs: Annotated[
+        bool, Parameter(help="Capture the twin's runs that come again, as ascents do, on --device cuda.", negative="")
+    ] = False
 
     def plan_options(self) -> dict[str, Any]:
         """As ``Model.plan`` takes them."""
@@ -87,14 +96,23 @@ class ComputeOptions:
             "device": self.device,
             "threads": self.threads,
             "batch": self.batch,
-            "memory": parse_bytes(self.memory),
+            "memory": self._bytes(),
             "sweep": self.sweep,
             "route": self.route,
+            "gpu": self.gpu,
+            "precision": self.precision,
+            "cuda_graphs": self.cuda_graphs,
         }
 
     def settings(self) -> Settings:
         """As routes take them."""
-        return Settings(self.device, self.threads, self.batch, parse_bytes(self.memory), self.sweep)
+        return Settings(
+            self.device, self.threads, self.batch, self._bytes() or usual_memory(self.device), self.sweep,
+            gpu=self.gpu, precision=self.precision, cuda_graphs=self.cuda_graphs,
+        )  # fmt: skip
+
+    def _bytes(self) -> int | None:
+        return None if self.memory is None else parse_bytes(self.memory)
 
 
 def _plain(model: Model, size: tuple[int, int] | None, resize: int | tuple[int, int] | None) -> Preprocess:
@@ -141,7 +159,7 @@ def parse_numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
         raise UsageError(f"{flag} {text!r} holds something else than numbers. Give 0.485,0.456,0.406.") from None
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, flag: str = "--memory") -> int:
     """Bytes from "2GB", "512MB" or a plain number; powers of 1,024.
 
     Raises:
@@ -156,5 +174,5 @@ def parse_bytes(text: str) -> int:
     except (ValueError, OverflowError):
         value = 0
     if value < 1:
-        raise UsageError(f"--memory {text!r} is no amount. Give 2GB, 512MB or a number of bytes.")
+        raise UsageError(f"{flag} {text!r} is no amount. Give 2GB, 512MB or a number of bytes.")
     return value

@@ -68,7 +68,8 @@ class ProgressLine:
         """Show where the job stands."""
         if progress.stopping and not self._stopping:
             self._stopping = True
-            self._say("Stopping once this shard is finished; press Ctrl-C again to stop now.")
+            why = f" ({progress.why})" if progress.why else ""
+            self._say(f"Stopping once this shard is finished{why}; press Ctrl-C again to stop now.")
         if self._bar is not None:
             rate = f"{progress.rate:.1f}/s"
             self._bar.update(self._task, completed=progress.done, total=progress.total, rate=rate)

@@ -23,11 +23,12 @@ from sightline.commands._options import ModelOptions
 from sightline.errors import OutputConflict, UnknownName, UsageError
 from sightline.file_names import free_name
 from sightline.job.files import make_folder, write_atomically
-from sightline.job.inputs import Inputs, inputs_from
+from sightline.job.inputs import Input, Inputs, inputs_from
 from sightline.model import Model
 from sightline.report.audit_page import write_page
 
 QUIET = 15.0  # seconds between two lines of one section
+PHOTOGRAPHS = "photographs"  # those that have no file of their own
 SETTINGS = "settings.json"  # of the audit in a folder: only the same one goes on
 
 
@@ -89,7 +90,7 @@ def audit(
     with model_options.load(_as_file(reference, out, model_options)) as trained:
         truth = _truth(labels_by, kept, trained)
         tasks, taken = list[Task](), set[str]()
-        files, wanted = [(one.id, str(one.path)) for one in kept], list(section) or section_names()
+        files, wanted = _as_files(kept, out), list(section) or section_names()
         for one in candidates:
             with _candidate(one, trained, model_options) as candidate:
                 check_pair(trained, candidate)
@@ -136,6 +137,20 @@ def _as_file(reference: str, out: Path, options: ModelOptions) -> str:
     return str(path)
 
 
+def _as_files(kept: Sequence[Input], out: Path) -> list[tuple[str, str]]:
+    """Id and file of each photograph; what lies in an archive or behind a URL is copied beside the audit."""
+    found, taken = list[tuple[str, str]](), set[str]()
+    for one in kept:
+        path = one.path
+        if path is None:
+            path = out / PHOTOGRAPHS / free_name(one.id, taken)
+            make_folder(path.parent)
+            if not path.is_file():
+                write_atomically(path, [one.read()])
+        found.append((one.id, str(path)))
+    return found
+
+
 def _candidate(path: str, trained: Model, options: ModelOptions) -> Model:
     """A candidate; what its file does not say of the images is what the reference's does."""
     from sightline.model import load
@@ -154,7 +169,7 @@ def _truth(rule: str | None, kept: Sequence[Any], trained: Model) -> dict[str, i
     """
     if rule is None:
         return {}
-    named = labels_of(rule, [one.id for one in kept], [str(one.path) for one in kept])
+    named = labels_of(rule, [one.id for one in kept], [one.place for one in kept])
     known = {label: index for index, label in enumerate(trained.labels)}
     known |= {str(index): index for index in range(trained.class_count)}
     for label in named:
@@ -171,7 +186,7 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
         if path.read_text(encoding="utf-8") != asked:
             raise OutputConflict(f"{out} holds an audit of other models, photographs or options. Choose another -o.")
         return
-    others = any(one.name != "reference.onnx" for one in out.iterdir()) if out.is_dir() else False
+    others = any(one.name not in ("reference.onnx", PHOTOGRAPHS) for one in out.iterdir()) if out.is_dir() else False
     if out.exists() and (not out.is_dir() or others):
         raise OutputConflict(f"{out} is not empty and holds no audit. Choose a folder that is new or empty.")
     make_folder(out)

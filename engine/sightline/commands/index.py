@@ -17,10 +17,13 @@ from sightline.bank.space import written
 from sightline.bank.writing import index_images, shard_size
 from sightline.commands._options import ComputeOptions, ModelOptions, parse_size
 from sightline.commands._progress import ProgressLine
+from sightline.commands._workers import WorkerOptions
 from sightline.dispatch import Plan
 from sightline.errors import UsageError
+from sightline.job.crew import Engine
 from sightline.job.inputs import Inputs, inputs_from, load_photo
 from sightline.job.manifest import JobHeader, stored_header
+from sightline.job.recipe import Explainer, ModelRecipe
 from sightline.job.run import JobSummary
 from sightline.methods.forward.features import Descriptors, Features, Pool
 from sightline.model import Model
@@ -46,6 +49,7 @@ def index(
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
     compute: ComputeOptions = ComputeOptions(),  # noqa: B008
+    workers: WorkerOptions = WorkerOptions(),  # noqa: B008
 ) -> int:
     """Extract features of images into a bank."""
     if is_vectors(model):
@@ -64,12 +68,20 @@ def index(
     with model_options.load(model) as network:
         found = inputs_from(images)
         inputs = Inputs(found.entries[:limit])
-        plan = _settled(network.plan(method, **compute.plan_options()), out, len(inputs), resume=resume)
+        resume = resume or workers.retry_failed
+        plan = _settled(network.plan(method, **workers.plan_options(compute)), out, len(inputs), resume=resume)
         header = _header(network, method, plan, dtype)
+
+        def engine(part: Path) -> Engine | None:
+            recipe = ModelRecipe.of(network, method, plan, None, None)
+            return workers.engine(recipe, header, part, plan.settings.device)
+
         with ProgressLine("index") as progress:
             summary = index_images(
-                out, header, inputs, load_photo(network.photograph), plan.run,
+                out, header, inputs, load_photo(network.photograph), Explainer(network, plan, None),
                 source=Source.of(model, network, method), resume=resume, append=append, progress=progress,
+                retry_failed=workers.retry_failed, limits=workers.limits(),
+                engine=engine if workers.elsewhere else None,
             )  # fmt: skip
     _tell(out, summary, json=json)
     if summary.stopped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +17,14 @@ from sightline import registry
 from sightline.commands._method_flags import command_summary, method_app, with_flags
 from sightline.commands._options import ComputeOptions, ModelOptions
 from sightline.commands._progress import ProgressLine
+from sightline.commands._workers import FileNames, WorkerOptions
 from sightline.dispatch import Plan
 from sightline.errors import BadImage, UsageError
-from sightline.file_names import stems
+from sightline.job.crew import Engine
 from sightline.job.inputs import Inputs, inputs_from, load_photo
 from sightline.job.manifest import JobHeader, stored_header
 from sightline.job.reader import open_job
+from sightline.job.recipe import Explainer, ModelRecipe
 from sightline.job.run import JobSummary, run_job, run_once
 from sightline.methods.forward.predict import Predict, Predictions
 from sightline.model import Model
@@ -30,7 +32,7 @@ from sightline.registry import Method
 from sightline.report import report, write_overlays
 from sightline.routes.base import Settings
 from sightline.target import Target, class_scores
-from sightline.types import Batch, Collective, Files, Photo, Remarks, Result, joined
+from sightline.types import Batch, Collective, Files, Photo, Result, joined
 
 OUTPUT = Group("Output", sort_key=0)
 ROWS_SHOWN = 10_000  # rows of the table that --json prints; more stay in the Parquet files
@@ -63,11 +65,12 @@ def run_method(
     output_options: OutputOptions = OutputOptions(),
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
     compute: ComputeOptions = ComputeOptions(),  # noqa: B008
+    workers: WorkerOptions = WorkerOptions(),  # noqa: B008
 ) -> int:
     """Explain images with one method."""
     with model_options.load(model) as network:
-        job = _Job(network, method, out, Target.parse(target, network.labels), output_options)
-        plan = network.plan(method, **compute.plan_options())
+        job = _Job(network, method, out, Target.parse(target, network.labels), output_options, workers)
+        plan = network.plan(method, **workers.plan_options(compute))
         summary = job.over_images(plan, images) if registry.declaration(method).takes_images else job.over_model(plan)
         if output_options.report:
             job.write_report(summary)
@@ -80,8 +83,11 @@ def run_method(
 class _Job:
     """One call of the command: what it works on, and where its results go."""
 
-    def __init__(self, model: Model, method: Method, out: Path, target: Target, options: OutputOptions):
+    def __init__(
+        self, model: Model, method: Method, out: Path, target: Target, options: OutputOptions, workers: WorkerOptions
+    ):
         self.model, self.method, self.out, self.target, self.options = model, method, out, target, options
+        self.workers, self.resume = workers, options.resume or workers.retry_failed
         if options.limit is not None and options.limit < 1:
             raise UsageError(f"--limit {options.limit} must be at least 1.")
         if options.shard < 1 or options.report_images < 1:
@@ -93,7 +99,6 @@ class _Job:
                 raise UsageError(f"Target {target!r} names one class per image; a job has many. Give one for all.")
         self.plan: Plan | None = None
         self.inputs = Inputs(())
-        self.names: Mapping[str, str] = {}  # of files, by input id
         self.page: Path | None = None  # of the report, once it is written
         self.whole: Collective | None = None  # all rows of this run, where they say something together
 
@@ -104,16 +109,24 @@ class _Job:
         preprocess = self.model.preprocess
         found = inputs_from(images)
         self.inputs = Inputs(found.entries[: self.options.limit])
-        self.names = stems(one.id for one in self.inputs.entries)
         self.plan = self._settled(plan)
         none = self.plan.run(target=self.target)  # a wrong layer or parameter is told before OUT is made
+        if isinstance(none, Collective) and self.workers.elsewhere:
+            name = registry.method_name(self.method)
+            raise UsageError(f"{name} joins all rows in one process: leave --workers and --on out.")
         header = self._header(preprocess.sha256)
         wanted = self.options.report_images if self.options.report else 0
         wanted = len(self.inputs) if isinstance(none, Collective) else wanted
+        names = FileNames([one.id for one in self.inputs.entries] if isinstance(none, Files) else [])
+        explainer = self._explainer()
+        explainer.name(names)
+        engine = self._engine(header)
         with ProgressLine(registry.method_name(self.method)) as progress:
             summary = run_job(
-                self.out, header, self.inputs, load_photo(self.model.photograph), self._explain,
-                resume=self.options.resume, progress=progress, keep=wanted, labels=self.model.labels,
+                self.out, header, self.inputs, load_photo(self.model.photograph), explainer,
+                resume=self.resume, retry_failed=self.workers.retry_failed, progress=progress, keep=wanted,
+                labels=self.model.labels, limits=self.workers.limits(), engine=engine,
+                names=names.of if isinstance(none, Files) else None,
             )  # fmt: skip
         if isinstance(none, Collective) and summary.kept:
             whole = joined(summary.kept)
@@ -129,7 +142,8 @@ class _Job:
         new = stored_header(self.out) is None
         first = plan.run(target=self.target) if new else None  # before OUT is made, as above
         return run_once(
-            self.out, header, lambda: self._drawn(first or plan.run(target=self.target)), resume=self.options.resume
+            self.out, header, lambda: self._explainer().drawn(first or plan.run(target=self.target)),
+            resume=self.resume,
         )  # fmt: skip
 
     def write_report(self, summary: JobSummary) -> None:
@@ -137,7 +151,7 @@ class _Job:
         assert self.plan is not None
         kept = summary.kept
         if registry.declaration(self.method).takes_images:
-            kept = self._again() if summary.skipped else kept
+            kept = self._again() if summary.skipped or not kept else kept
             if not kept:
                 return  # every image was set aside
         result = joined(kept or (self.plan.run(target=self.target),))
@@ -167,32 +181,31 @@ class _Job:
             print(f"No overlays were drawn for {summary.skipped} inputs finished before.", file=sys.stderr)
         for one in summary.set_aside:
             print(f"Set aside: {one.id}: {one.reason}", file=sys.stderr)
+        if summary.restarts:
+            print(f"{summary.restarts} workers died and were replaced.", file=sys.stderr)
         if summary.stopped:
-            print("Stopped before the end; the same call with --resume goes on.", file=sys.stderr)
+            why = f" by {summary.why}" if summary.why else ""
+            print(f"Stopped{why} before the end; the same call with --resume goes on.", file=sys.stderr)
 
-    def _explain(self, batch: Batch) -> Result:
+    def _explainer(self) -> Explainer:
         assert self.plan is not None
-        return self._drawn(self.plan.run(batch, self.target))
+        return Explainer(self.model, self.plan, self.target, self.out, overlays=self.options.overlays)
 
-    def _drawn(self, result: Result) -> Result:
-        if isinstance(result, Remarks):
-            for remark in result.remarks():
-                print(remark, file=sys.stderr)
-        if isinstance(result, Files):
-            for name, content in result.files(self.names):
-                path = self.out / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-        if self.options.overlays and not isinstance(result, Collective):
-            write_overlays(result, self.out / "overlays", labels=self.model.labels)
-        return result
+    def _engine(self, header: JobHeader) -> Engine | None:
+        """Workers, if there are to be any."""
+        assert self.plan is not None
+        if not self.workers.elsewhere:
+            return None
+        target = self.target if registry.declaration(self.method).takes_target else None
+        recipe = ModelRecipe.of(self.model, self.method, self.plan, target, self.out, overlays=self.options.overlays)
+        return self.workers.engine(recipe, header, self.out, self.plan.settings.device)
 
     def _predictions(self, photos: Sequence[Photo]) -> Result | None:
         """What the network says of the photos on the page; None for a network without classes."""
         views = [photo.view for photo in photos if photo.view is not None]
         try:
             settings = self.plan.settings if self.plan is not None else Settings()
-            plan = self.model.plan(Predict(), device=settings.device, threads=settings.threads)
+            plan = self.model.plan(Predict(), device=settings.device, threads=settings.threads, gpu=settings.gpu)
             return plan.run(Batch(self.model.preprocess.normalise(np.stack(views)), tuple(photos)))
         except UsageError:
             return None
@@ -208,7 +221,7 @@ class _Job:
 
     def _settled(self, plan: Plan) -> Plan:
         """The plan with its batch size: the one of the job that is there, so that resumed rows are the same bytes."""
-        there = stored_header(self.out) if self.options.resume else None
+        there = stored_header(self.out) if self.resume else None
         if there is not None and plan.settings.batch is None:
             return replace(plan, settings=replace(plan.settings, batch=there.batch))
         return plan.measured(len(self.inputs) * plan.passes)
@@ -241,6 +254,8 @@ class _Job:
             "report": None if self.page is None else str(self.page),
             "summary": None if self.whole is None else self.whole.summary(),
             "finished": not summary.stopped,
+            "stopped_by": summary.why or None,
+            "restarts": summary.restarts,
             "done": summary.done,
             "skipped": summary.skipped,
             "seconds": summary.seconds,

@@ -56,7 +56,7 @@ def tour(
     with model_options.load(model) as network:
         truth = None
         if labels_by is not None:
-            named = labels_of(labels_by, [one.id for one in kept], [str(one.path) for one in kept])
+            named = labels_of(labels_by, [one.id for one in kept], [one.place for one in kept])
             truth = np.unique(named, return_inverse=True)[1].astype(np.int64)
         options = Options(threads=threads, seed=seed)
         visit = Visit(Artefact(network, options, kept), truth, network.labels, threads, seed)

@@ -15,19 +15,26 @@ class StartAt(GraphPass):
     """Make an inner value the graph's first input, and drop what only it needed.
 
     Cases:
-        1. The value becomes an input of the same name, type and shape, its batch free.
+        1. The value becomes an input of the same name, type and shape, its batch free. Where the graph does not say
+           the shape, it is the one that is given.
         2. Nodes that no output needs any more go.
         3. Inputs that nothing reads any more go; those that a path past the value still reads stay.
+
+    Attributes:
+        name: of the value.
+        shape: of the value at batch 1, if that is known.
     """
 
     name: str
+    shape: tuple[int, ...] | None = None
 
     keeps_inputs = False
 
     def rewrite(self, model: ir.Model) -> None:
         graph = model.graph
         inner = next(v for node in graph for v in node.outputs if v.name == self.name)
-        shape = None if inner.shape is None else ir.Shape(["batch", *inner.shape[1:]])
+        known = inner.shape if self.shape is None else self.shape
+        shape = None if known is None else ir.Shape(["batch", *known[1:]])
         start = ir.val(self.name, ir.DataType.FLOAT if inner.dtype is None else inner.dtype, shape)
         inner.replace_all_uses_with(start, replace_graph_outputs=True)  # 1
         inner.name = f"{self.name} of the image"

@@ -27,21 +27,45 @@ def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
         CannotWrite: the temporary file is removed again.
     """
     partial = path.with_name(path.name + PARTIAL)
+    digest = write_durably(partial, pieces)
+    rename(partial, path)
+    return digest
+
+
+def write_durably(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
+    """Write a file and force it to disk; returns its sha256.
+
+    Raises:
+        CannotWrite: the file is removed again.
+    """
     digest = hashlib.sha256()
-    with _explained(path):
-        try:
-            with partial.open("wb") as file:
-                for piece in pieces:
-                    digest.update(piece)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            with suppress(OSError):  # the first failure is the one to report
-                partial.unlink(missing_ok=True)
-            raise
+    with _explained(path), _removed_on_failure(path), path.open("wb") as file:
+        for piece in pieces:
+            digest.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
     return digest.hexdigest()
+
+
+def rename(partial: Path, path: Path) -> None:
+    """Give a file its name.
+
+    Raises:
+        CannotWrite: the file is removed.
+    """
+    with _explained(path), _removed_on_failure(partial):
+        partial.replace(path)
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # the first failure is the one to report
+            path.unlink(missing_ok=True)
+        raise
 
 
 def append_durably(path: Path, text: bytes) -> None:

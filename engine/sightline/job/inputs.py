@@ -4,23 +4,80 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sightline.errors import BadImage, UsageError
 from sightline.types import FloatArray, Photo
 
+LARGEST = 512 << 20  # bytes of one encoded image
 
-@dataclass(frozen=True)
+
+class Content(Protocol):
+    """Where the bytes of an input lie, if they are not a file of their own; ``str`` tells it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, -1 where that is not known before they are read."""
+        ...
+
+    @property
+    def signature(self) -> str:
+        """What changes when other bytes of the same name lie there, as far as that can be told without reading."""
+        ...
+
+    def read(self) -> bytes:
+        """All of it.
+
+        Raises:
+            BadImage: it cannot be had, with the reason.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Input:
-    """One input: a name that is unique within the job, and where to find it."""
+    """One input: a name that is unique within the job, and where to find it: a file, or something else."""
 
     id: str
     path: Path | None = None
+    content: Content | None = None
+
+    @property
+    def place(self) -> str:
+        """Where its bytes lie, as text; "" where nobody knows."""
+        if self.content is not None:
+            return printable(str(self.content))
+        return "" if self.path is None else printable(self.path)
+
+    @property
+    def size(self) -> int:
+        """Bytes, -1 where that is not known."""
+        return file_size(self.path) if self.content is None else self.content.size
+
+    @property
+    def signature(self) -> str:
+        """See ``Content``; "" where there is nothing to be seen."""
+        if self.content is not None:
+            return self.content.signature
+        size = file_size(self.path)
+        return str(size) if size >= 0 else ""
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            BadImage: they cannot be had, or are too many.
+        """
+        if self.content is not None:
+            return self.content.read()
+        if self.path is None:
+            raise BadImage(f"{self.id} has no file.")
+        return read_file(self.path)
 
 
 class Loaded(NamedTuple):
@@ -35,18 +92,20 @@ Load = Callable[[Input], Loaded]  # raises BadImage for an input to set aside
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs in the order of their rows.
+    """The inputs in the order of their rows; a list of a source makes each when it is asked for.
 
     Raises:
         UsageError: an id that occurs twice.
     """
 
-    entries: tuple[Input, ...] = field(repr=False)
+    entries: Sequence[Input] = field(repr=False)
 
     def __post_init__(self) -> None:
-        repeated = [name for name, count in Counter(one.id for one in self.entries).items() if count > 1]
+        from sightline.job.sources.listing import repeated_ids
+
+        repeated = repeated_ids(self.entries)
         if repeated:
-            raise UsageError(f"Input ids must differ, and {repeated[0]!r} occurs more than once.")
+            raise UsageError(f"Input ids must differ, and {self.entries[repeated[0]].id!r} occurs more than once.")
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -58,9 +117,13 @@ class Inputs:
 
     @cached_property
     def files_sha256(self) -> str:
-        """Digest of the files' sizes in order: other pictures of the same names are another job; "" without files."""
-        sizes = [file_size(one.path) for one in self.entries]
-        return "" if max(sizes, default=-1) < 0 else texts_sha256(map(str, sizes))
+        """Digest of sizes in order: other pictures of the same names are another job; "" where nothing is seen."""
+        digest, seen = hashlib.sha256(), False
+        for one in self.entries:
+            signature = one.signature
+            seen = seen or bool(signature)
+            digest.update((signature or "-1").encode() + b"\0")
+        return digest.hexdigest() if seen else ""
 
     def __str__(self) -> str:
         return describe(len(self), self.sha256)
@@ -80,22 +143,16 @@ def describe(count: int, sha256: str) -> str:
 
 
 def inputs_from(paths: Sequence[Path | str]) -> Inputs:
-    """The images below folders and among files, each once, with stable ids.
-
-    An id is the path relative to the folder that was given, or the file's name where no folder was given. Where two
-    would be equal, both take as many of the folders above as tell them apart.
+    """The images that files, folders, patterns, tar shards, Parquet files and URLs name, each once, with stable ids.
 
     Raises:
         NoImages: nothing was found.
+        UsageError: a source that cannot be read as such.
+        MissingExtra: a URL whose library is not installed.
     """
-    from sightline.image import find_images
+    from sightline.job.sources.find import find_inputs
 
-    folders = [_absolute(given) for given in paths if Path(given).is_dir()]
-    names: dict[Path, str] = {}  # by absolute path
-    for path in map(_absolute, find_images(paths)):
-        root = next((folder for folder in folders if path.is_relative_to(folder)), path.parent)
-        names[path] = path.relative_to(root).as_posix()
-    return Inputs(tuple(Input(name, path) for path, name in zip(names, _distinct(names), strict=True)))
+    return Inputs(find_inputs(paths))
 
 
 def load_photo(photograph: Callable[[Any, Photo], tuple[FloatArray, Photo]]) -> Load:
@@ -108,13 +165,9 @@ def load_photo(photograph: Callable[[Any, Photo], tuple[FloatArray, Photo]]) -> 
     def load(one: Input) -> Loaded:
         from sightline.image import read_image
 
-        if one.path is None:
-            raise BadImage(f"{one.id} has no file.")
-        try:
-            content = one.path.read_bytes()
-        except OSError as reason:
-            raise BadImage(f"{one.path} cannot be read: {reason.strerror or reason}.") from reason
-        photo = Photo(one.id, one.path, hashlib.sha256(content).hexdigest())
+        content = one.read()
+        place = "" if one.content is None else one.place
+        photo = Photo(one.id, one.path, hashlib.sha256(content).hexdigest(), place=place)
         return Loaded(*photograph(read_image(content), photo))
 
     return load
@@ -125,33 +178,35 @@ def printable(path: PurePath | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _absolute(path: Path | str) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links and change names
-
-
-def _distinct(names: dict[Path, str]) -> list[str]:
-    """The wished names, lengthened by parent folders until they differ."""
-    depth = {path: len(PurePath(name).parts) for path, name in names.items()}
-    chosen = {path: printable(name) for path, name in names.items()}
-    while True:
-        count = Counter(chosen.values())
-        short = [path for path, name in chosen.items() if count[name] > 1 and depth[path] < len(path.parts)]
-        if not short:
-            break
-        for path in short:
-            depth[path] += 1
-            chosen[path] = printable(PurePath(*path.parts[-depth[path] :]).as_posix())
-    seen: Counter[str] = Counter()
-    result: list[str] = []
-    for name in chosen.values():  # equal to the end only where an escape looks like another file's name
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return result
-
-
 def file_size(path: Path | None) -> int:
     """Bytes of a file, -1 where there is none to be seen."""
     try:
         return -1 if path is None else path.stat().st_size
     except OSError:
         return -1
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that is one: a pipe or a device would be waited for, or never end.
+
+    Raises:
+        BadImage: it cannot be read, is no file, or is larger than ``LARGEST``.
+    """
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+            raise BadImage(f"{path} is no file but a pipe, a socket or a device.")
+        check_size(str(path), state.st_size)
+        return path.read_bytes()
+    except OSError as reason:
+        raise BadImage(f"{path} cannot be read: {reason.strerror or reason}.") from reason
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse what no photograph takes.
+
+    Raises:
+        BadImage: with the limit.
+    """
+    if size > LARGEST:
+        raise BadImage(f"{name} has {size:,} bytes; an image may have {LARGEST:,} at most.")

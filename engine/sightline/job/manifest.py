@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,6 +178,11 @@ def resumed_line(plan: str, batch: int) -> bytes:
     return _line({"line": "resumed", "sightline": __version__, "plan": plan, "batch": batch})
 
 
+def retried_line(files_sha256: str) -> bytes:
+    """A note that inputs which had been set aside are tried again, with the sizes that files have now."""
+    return _line({"line": "retried", "files_sha256": files_sha256})
+
+
 def shard_lines(shard: Shard, set_aside: Sequence[SetAside]) -> bytes:
     """The lines that commit a shard, its own last."""
     notes = [_line({"line": "set_aside", **asdict(one)}) for one in set_aside]
@@ -222,6 +227,9 @@ def read_manifest(out: Path) -> Manifest | None:
                     aside[shard.index] = [one for one in waiting if one.shard == shard.index]
                     waiting, size = [], end
                 case "resumed":
+                    size = end if not waiting else size
+                case "retried":
+                    header = replace(header, files_sha256=record["files_sha256"])
                     size = end if not waiting else size
                 case other:
                     raise ValueError(f"unknown kind {other!r}")
@@ -286,4 +294,7 @@ def _header(path: Path, record: Mapping[str, Any]) -> JobHeader:
 
 def _shard(record: Mapping[str, Any]) -> Shard:
     values, table = (None if record[name] is None else FileRecord(**record[name]) for name in ("values", "table"))
-    return Shard(record["index"], record["rows"], record["dtype"], tuple(record["shape"]), values, table)
+    return Shard(
+        record["index"], record["rows"], record["dtype"], tuple(record["shape"]), values, table,
+        record.get("batch"), record.get("seconds"),
+    )  # fmt: skip

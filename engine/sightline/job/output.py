@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,13 @@ from sightline.job.manifest import (
     header_line,
     read_manifest,
     resumed_line,
+    retried_line,
     shard_lines,
 )
-from sightline.job.shard import SHARDS, Shard, write_shard
+from sightline.job.shard import SHARDS, Shard, adopt_shard, write_shard
 
-_OURS = re.compile(r"\d{6,}\.(npy|parquet)")  # names that only a job gives
+_REVISION = re.compile(r"\.r(\d+)\.npy$")
+_OURS = re.compile(r"\d{6,}(\.r\d+)?\.(npy|parquet)(\.[0-9a-z]+)?")  # names that only a job gives
 
 
 class Output:
@@ -45,7 +49,6 @@ class Output:
         positions: of a shard's inputs in the list of inputs.
         pending: shards still to do, in order.
         mended: those of them that were done once, and whose files are missing or cut short.
-        set_aside: inputs without a row, so far.
     """
 
     def __init__(self, folder: Path, manifest: Manifest):
@@ -56,8 +59,12 @@ class Output:
         self._shards = {i: shard for i, shard in manifest.shards.items() if i not in damaged}
         self.pending = [i for i in range(manifest.shard_count) if i not in self._shards]
         self.mended = tuple(sorted(damaged))
-        self.set_aside = [one for one in manifest.set_aside if one.shard in self._shards]
+        self._aside: dict[int, list[SetAside]] = {}  # by shard
+        for one in manifest.set_aside:
+            if one.shard in self._shards:
+                self._aside.setdefault(one.shard, []).append(one)
         self.finished_inputs = sum(len(manifest.positions(i)) for i in self._shards)
+        self._last = time.monotonic()
 
     @property
     def shard_count(self) -> int:
@@ -69,8 +76,37 @@ class Output:
         """Rows committed."""
         return sum(shard.rows for shard in self._shards.values())
 
+    @property
+    def set_aside(self) -> list[SetAside]:
+        """Inputs without a row, so far, in the order of the inputs."""
+        return [one for index in sorted(self._aside) for one in self._aside[index]]
+
+    @property
+    def aside_count(self) -> int:
+        """How many these are."""
+        return sum(map(len, self._aside.values()))
+
+    def redo(self, indices: Sequence[int]) -> None:
+        """Make shards that are done pending again; each counts as it is until it is committed anew."""
+        again = [index for index in indices if index in self._shards]
+        self.pending = sorted([*self.pending, *again])
+        self.finished_inputs -= sum(len(self.positions(index)) for index in again)
+
+    def revision(self, index: int) -> int:
+        """Of a shard that is about to be written: one more than that of the files that are there."""
+        there = self._shards.get(index)
+        if there is None or there.values is None:
+            return 0
+        found = _REVISION.search(there.values.file)
+        return 1 + (int(found[1]) if found else 0)
+
     def commit(
-        self, index: int, values: NDArray[Any], table: Mapping[str, Sequence[object]], set_aside: Sequence[SetAside]
+        self,
+        index: int,
+        values: NDArray[Any],
+        table: Mapping[str, Sequence[object]],
+        set_aside: Sequence[SetAside],
+        batch: int | None = None,
     ) -> Shard:
         """Put a shard on disk; once this returns, nothing takes it away.
 
@@ -79,24 +115,50 @@ class Output:
             values: (N, …).
             table: columns of N values each.
             set_aside: the shard's inputs without a row.
+            batch: that it was made with, if memory did not suffice for the job's.
 
         Raises:
             CannotWrite: says what is safe and how to go on.
         """
-        try:
+        with self._told_what_is_safe():
             if len(values):
-                shard = write_shard(self.folder, index, values, table)
+                shard = write_shard(self.folder, index, values, table, revision=self.revision(index))
             else:
                 shard = Shard.empty(index, self.header.dtype)
-            append_durably(self.folder / MANIFEST, shard_lines(shard, set_aside))
+            return self._record(replace(shard, batch=batch), set_aside)
+
+    def adopt(self, shard: Shard, token: str, set_aside: Sequence[SetAside]) -> Shard:
+        """Commit a shard that another process has staged in this folder.
+
+        Raises:
+            CannotWrite: as for ``commit``.
+        """
+        with self._told_what_is_safe():
+            adopt_shard(self.folder, shard, token)
+            return self._record(shard, set_aside)
+
+    def _record(self, shard: Shard, set_aside: Sequence[SetAside]) -> Shard:
+        now = time.monotonic()
+        shard = replace(shard, seconds=round(now - self._last, 3))
+        append_durably(self.folder / MANIFEST, shard_lines(shard, set_aside))
+        before, self._last = self._shards.get(shard.index), now
+        self._shards[shard.index] = shard
+        self._aside[shard.index] = list(set_aside)
+        kept = {record.file for record in shard.files}
+        for record in () if before is None else before.files:
+            if record.file not in kept:
+                (self.folder / record.file).unlink(missing_ok=True)
+        return shard
+
+    @contextmanager
+    def _told_what_is_safe(self) -> Generator[None]:
+        try:
+            yield
         except CannotWrite as reason:
             raise CannotWrite(
                 f"{reason} The {self.shard_count} shards ({self.rows} rows) written before are safe: make room and "
                 "go on with --resume."
             ) from reason
-        self._shards[index] = shard
-        self.set_aside = sorted([*self.set_aside, *set_aside], key=lambda one: one.position)
-        return shard
 
     def remove_orphans(self) -> None:
         """Delete files of shards that no line commits; only names that a job gives are touched."""
@@ -108,7 +170,9 @@ class Output:
 
 
 @contextmanager
-def open_output(out: Path, header: JobHeader, inputs: Inputs, *, resume: bool = False) -> Generator[Output]:
+def open_output(
+    out: Path, header: JobHeader, inputs: Inputs, *, resume: bool = False, other_files: bool = False
+) -> Generator[Output]:
     """Begin a job in a new or empty folder, or go on with the same job; hold the folder's lock meanwhile.
 
     Args:
@@ -116,6 +180,7 @@ def open_output(out: Path, header: JobHeader, inputs: Inputs, *, resume: bool = 
         header: of the job.
         inputs: what it goes over.
         resume: go on where the same job stopped; a folder without a job is begun all the same.
+        other_files: the input files may have other sizes than when the job began, since some were mended.
 
     Raises:
         OutputConflict: the folder holds another job, this one while ``resume`` is False, or anything else.
@@ -133,7 +198,8 @@ def open_output(out: Path, header: JobHeader, inputs: Inputs, *, resume: bool = 
             write_atomically(out / MANIFEST, [header_line(header, len(inputs), inputs.sha256)])
             sync_folder(out)
         else:
-            _check_resume(manifest, header, inputs, out, resume)
+            known = replace(manifest.header, files_sha256=header.files_sha256) if other_files else manifest.header
+            _check_resume(replace(manifest, header=known), header, inputs, out, resume)
             make_folder(out / SHARDS)
             cut(out / MANIFEST, manifest.size)
         manifest = manifest or read_manifest(out)
@@ -142,6 +208,8 @@ def open_output(out: Path, header: JobHeader, inputs: Inputs, *, resume: bool = 
         output.remove_orphans()
         if resume and output.pending and manifest.shards:
             append_durably(out / MANIFEST, resumed_line(header.plan, header.batch))
+        if manifest.header.files_sha256 != header.files_sha256:
+            append_durably(out / MANIFEST, retried_line(header.files_sha256))
         yield output
 
 

@@ -127,4 +127,4 @@ def _is_finite(value: object) -> bool:
 
 
 def _path(photo: Photo) -> str:
-    return "" if photo.path is None else printable(photo.path)
+    return photo.place or ("" if photo.path is None else printable(photo.path))

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from sightline.errors import BadImage, UsageError
-from sightline.job.inputs import Input, Inputs, Load, Loaded, printable, texts_sha256
+from sightline.job.crew import Crew, Engine
+from sightline.job.inputs import Input, Inputs, Load, texts_sha256
 from sightline.job.interrupt import StopRequest, stop_on_interrupt
+from sightline.job.limits import Limits, Watch
+from sightline.job.making import Explain, MadeShard, ShardMaker
 from sightline.job.manifest import JobHeader, SetAside
+from sightline.job.memory import resident
 from sightline.job.output import Output, open_output
 from sightline.job.prefetch import prefetch
 from sightline.job.rows import Rows
-from sightline.types import Batch, Result
+from sightline.job.work import DECODERS
+from sightline.types import Result
 
-Explain = Callable[[Batch], Result]
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Progress:
         skipped: inputs that were finished before this run.
         set_aside: inputs without a row.
         seconds: since this run began.
-        stopping: somebody asked it to stop; it does once the shard is finished.
+        stopping: somebody asked it to stop, or a limit was reached; it does once the shard is finished.
+        why: what makes it stop.
     """
 
     done: int
@@ -42,6 +47,7 @@ class Progress:
     set_aside: int
     seconds: float
     stopping: bool = False
+    why: str = ""
 
     @property
     def rate(self) -> float:
@@ -65,8 +71,10 @@ class JobSummary:
         shards: committed in all.
         mended: shards that were done before and whose files were missing or cut short; done again.
         seconds: wall time.
-        stopped: True when an interrupt ended the run before the job was finished; go on with --resume.
+        stopped: True when an interrupt or a limit ended the run before the job was finished; go on with --resume.
         kept: results of the first batches of this run, for a report.
+        why: what stopped it.
+        restarts: workers that died and were replaced.
     """
 
     done: int
@@ -77,6 +85,8 @@ class JobSummary:
     seconds: float
     stopped: bool
     kept: tuple[Result, ...]
+    why: str = ""
+    restarts: int = 0
 
 
 def run_job(
@@ -87,46 +97,50 @@ def run_job(
     explain: Explain,
     *,
     resume: bool = False,
+    retry_failed: bool = False,
     progress: Callable[[Progress], None] | None = None,
     keep: int = 0,
     labels: Sequence[str] = (),
     decoders: int | None = None,
+    limits: Limits = NO_LIMITS,
+    engine: Engine | None = None,
+    names: Callable[[Sequence[str]], Mapping[str, str]] | None = None,
 ) -> JobSummary:
-    """Write one row for every input, or set it aside with a reason.
-
-    Shards begin at fixed places of the input list and batches never cross them, so a job that was killed and
-    resumed has the rows of one that was not, to the last bit. SIGINT once finishes the shard and returns with
-    ``stopped``; twice raises KeyboardInterrupt at once. Either way ``resume`` goes on.
+    """Go over the inputs and write a row for each, or go on where the same job stopped.
 
     Args:
         out: folder of the job.
         header: what makes the rows what they are.
-        inputs: what to explain.
-        load: reads one input in a decoder thread; BadImage sets it aside.
-        explain: gives one row per photo. It runs before the rows are committed and again if that does not come to
-            pass, so what it writes on the side (overlays) must bear being written twice.
-        resume: go on where this job stopped; finished inputs are not read again.
-        progress: called after every batch, and when a stop is asked for.
-        keep: how many rows the kept results have together, at least, if there are as many; whole batches are kept.
+        inputs: in the order of their rows.
+        load: reads one input; called in several threads. An input for which it raises BadImage is set aside.
+        explain: the method's result for a batch of at most ``header.batch`` images.
+        resume: go on with the job that is in ``out``.
+        retry_failed: go on, and try inputs again that were set aside: the shards of those that can be loaded now, or
+            that failed after loading, are made anew.
+        progress: called after each batch and shard, from the calling thread.
+        keep: results of so many images, at least if there are as many, are kept; whole batches.
         labels: names of the classes, for a column beside ``target_class``.
         decoders: threads that load, 4 at most unless given.
+        limits: where the run stops by itself.
+        engine: workers that load and explain instead of this process; then ``explain`` and ``keep`` are not used.
+        names: file names of inputs by id, for workers whose method writes files.
 
     Raises:
         OutputConflict, OutputBusy, DamagedOutput, CannotWrite: see ``open_output``.
+        OutOfMemory, WorkersDie, WorkerFailed: see there; what was committed is safe.
     """
     known = texts_sha256(labels) if labels else ""
     header = replace(header, files_sha256=inputs.files_sha256, labels_sha256=known)
-    with open_output(out, header, inputs, resume=resume) as output:
-        run = _Run(output, inputs, explain, progress, keep, labels)
-        todo = _pending(output, inputs)
-        ahead = 2 * output.header.batch  # one batch that waits while the next is decoded
-        workers = decoders or min(4, os.cpu_count() or 1)
-        with (
-            stop_on_interrupt(run.report) as stop,
-            closing(prefetch(todo, lambda item: load(item[1]), threads=workers, ahead=ahead)) as loaded,
-        ):
-            run.stop = stop
-            run.go(loaded)
+    with open_output(out, header, inputs, resume=resume or retry_failed, other_files=retry_failed) as output:
+        run = _Run(output, inputs, progress, limits)
+        if retry_failed:
+            output.redo(_worth_trying(output, inputs, load))
+            run.skipped = run.seen = output.finished_inputs
+        with stop_on_interrupt(run.report) as run.stop:
+            if engine is None:
+                run.alone(load, ShardMaker(output.header, explain, labels, run.keeper(keep)), decoders)
+            else:
+                run.together(Crew(output, inputs, engine, names))
         return run.summary()
 
 
@@ -159,35 +173,92 @@ def _pending(output: Output, inputs: Inputs) -> Iterator[tuple[int, Input]]:
             yield position, inputs.entries[position]
 
 
+def _worth_trying(output: Output, inputs: Inputs, load: Load) -> list[int]:
+    """Shards with an input set aside that can be loaded now; one that cannot leaves its shard as it is."""
+    found: dict[int, bool] = {}
+    for one in output.set_aside:
+        if not found.get(one.shard):
+            try:
+                load(inputs.entries[one.position])
+                found[one.shard] = True
+            except BadImage:
+                found[one.shard] = False
+    return [index for index, worth in found.items() if worth]
+
+
 class _Run:
     """One run over the pending shards."""
 
-    def __init__(
-        self,
-        output: Output,
-        inputs: Inputs,
-        explain: Explain,
-        progress: Callable[[Progress], None] | None,
-        keep: int,
-        labels: Sequence[str],
-    ):
-        self.output, self.inputs, self.explain, self.labels = output, inputs, explain, labels
-        self.progress, self.keep = progress, keep
-        self.start = time.monotonic()
+    def __init__(self, output: Output, inputs: Inputs, progress: Callable[[Progress], None] | None, limits: Limits):
+        self.output, self.inputs, self.progress, self.watch = output, inputs, progress, Watch(limits)
         self.skipped = self.seen = output.finished_inputs
-        self.written = 0
+        self.written = self.restarts = 0
         self.kept: list[Result] = []
-        self.aside: list[SetAside] = []  # of the shard at hand
         self.stop = StopRequest()
+        self.why = ""
         self.reporting = False
+        self.maker: ShardMaker | None = None
 
-    def go(self, loaded: Iterator[tuple[tuple[int, Input], Loaded | BadImage]]) -> None:
-        """Finish the pending shards one after the other, until they are done or a stop is asked for."""
+    def alone(self, load: Load, maker: ShardMaker, decoders: int | None) -> None:
+        """Finish the pending shards one after the other in this process; one is committed while the next is made."""
+        self.maker = maker
+        ahead = 2 * self.output.header.batch  # one batch that waits while the next is decoded
+        workers = decoders or min(DECODERS, os.cpu_count() or 1)
+        todo = _pending(self.output, self.inputs)
+        loaded = prefetch(todo, lambda item: load(item[1]), threads=workers, ahead=ahead)
+        longest: float | None = None
         self.report()
-        for index in self.output.pending:
-            if self.stop.made:
-                break
-            self._finish_shard(index, loaded)
+        with closing(loaded), ThreadPoolExecutor(1, thread_name_prefix="sightline-commit") as committer:
+            committing: Future[None] | None = None
+            try:
+                for index in list(self.output.pending):
+                    if self._stops(longest):
+                        break
+                    begun = self.watch.seconds
+                    made = maker.make(index, loaded, len(self.output.positions(index)), self._advance)
+                    if committing is not None:
+                        committing.result()
+                    committing = committer.submit(self._commit, made)
+                    self.report()
+                    longest = max(longest or 0.0, self.watch.seconds - begun)
+            finally:
+                if committing is not None:
+                    committing.result()  # what is made is not thrown away, whatever happens to the next
+        self.report()
+
+    def together(self, crew: Crew) -> None:
+        """Have workers finish the pending shards."""
+        self.report()
+        if not self.output.pending:
+            return
+        last = self.watch.seconds
+        longest: float | None = None
+
+        def committed(rows: int) -> None:
+            nonlocal last, longest
+            self.written += rows
+            longest = max(longest or 0.0, self.watch.seconds - last)
+            last = self.watch.seconds
+            self.report()
+
+        def may_begin() -> bool:
+            self.why = self.why or self.watch.too_large(crew.held)
+            return not self._stops(longest)
+
+        try:
+            crew.run(self._advance, committed, may_begin)
+        finally:
+            self.restarts = crew.restarts
+        self.report()
+
+    def keeper(self, keep: int) -> Callable[[Result], None]:
+        """Keeps results until they are of ``keep`` images."""
+
+        def kept(result: Result) -> None:
+            if sum(len(one.photos) for one in self.kept) < keep:
+                self.kept.append(result)
+
+        return kept
 
     def report(self) -> None:
         """Tell how far it is; a signal that arrives during the callback does not call it again."""
@@ -195,75 +266,45 @@ class _Run:
             return
         self.reporting = True
         try:
-            aside = len(self.output.set_aside) + len(self.aside)
-            seconds = time.monotonic() - self.start
-            self.progress(Progress(self.seen, len(self.inputs), self.skipped, aside, seconds, self.stop.made))
+            aside = self.output.aside_count + (self.maker.aside_count if self.maker is not None else 0)
+            stopping = self.stop.made or bool(self.why)
+            self.progress(
+                Progress(
+                    self.seen, len(self.inputs), self.skipped, aside, self.watch.seconds, stopping, self._reason()
+                )
+            )
         finally:
             self.reporting = False
 
     def summary(self) -> JobSummary:
         """What was done."""
+        stopped = self.seen < len(self.inputs)
         return JobSummary(
             done=self.written,
             skipped=self.skipped,
             set_aside=tuple(self.output.set_aside),
             shards=self.output.shard_count,
             mended=self.output.mended,
-            seconds=time.monotonic() - self.start,
-            stopped=self.seen < len(self.inputs),
+            seconds=self.watch.seconds,
+            stopped=stopped,
             kept=tuple(self.kept),
+            why=self._reason() if stopped else "",
+            restarts=self.restarts,
         )
 
-    def _finish_shard(self, index: int, loaded: Iterator[tuple[tuple[int, Input], Loaded | BadImage]]) -> None:
-        rows = Rows(self.output.header, self.labels)
-        group: list[tuple[int, Input, Loaded]] = []  # decoded, not explained yet
-        for _ in self.output.positions(index):
-            (position, one), made = next(loaded)
-            if isinstance(made, BadImage):
-                self._set_aside(one, position, index, str(made))
-                self.seen += 1
-            else:
-                group.append((position, one, made))
-            if len(group) == self.output.header.batch:
-                self._explain(group, rows, index)
-                group = []
-        if group:
-            self._explain(group, rows, index)
-        aside, self.aside = sorted(self.aside, key=lambda one: one.position), []
-        self.output.commit(index, *rows.finish(), aside)
-        self.written += len(rows)
+    def _advance(self, count: int) -> None:
+        self.seen += count
+        if not self.why and self.maker is not None:
+            self.why = self.watch.too_large(resident())
         self.report()
 
-    def _explain(self, group: Sequence[tuple[int, Input, Loaded]], rows: Rows, index: int) -> None:
-        batch = _batch(group)
-        result = self.explain(batch)
-        for row, reason in rows.add(result, batch).items():
-            position, one, _ = group[row]
-            self._set_aside(one, position, index, reason)
-        if sum(len(kept.photos) for kept in self.kept) < self.keep:
-            self.kept.append(result)
-        self.seen += len(group)
-        self.report()
+    def _commit(self, made: MadeShard) -> None:
+        self.output.commit(made.index, made.values, made.table, made.set_aside, made.batch)
+        self.written += len(made.values)
 
-    def _set_aside(self, one: Input, position: int, index: int, reason: str) -> None:
-        path = "" if one.path is None else printable(one.path)
-        self.aside.append(SetAside(one.id, path, reason, position, index))
+    def _stops(self, next_takes: float | None) -> bool:
+        self.why = self.why or self.watch.no_time_for(next_takes)
+        return self.stop.made or bool(self.why)
 
-
-def _batch(group: Sequence[tuple[int, Input, Loaded]]) -> Batch:
-    """(B, C, H, W) of B loaded inputs.
-
-    Raises:
-        UsageError: they differ in shape, or do not carry the id of their input.
-    """
-    first = group[0][2].tensor.shape
-    for _, one, loaded in group:
-        if loaded.photo.id != one.id:
-            raise UsageError(f"Input {one.id!r} was loaded as {loaded.photo.id!r}: a photo keeps its input's id.")
-        if loaded.tensor.shape != first:
-            raise UsageError(
-                f"{one.id} is {loaded.tensor.shape} in model input space, those before are {first}. Images of one "
-                "job must be brought to one size: choose one with --size."
-            )
-    tensor = np.stack([loaded.tensor for _, _, loaded in group])
-    return Batch(tensor, tuple(loaded.photo for _, _, loaded in group))
+    def _reason(self) -> str:
+        return self.why or ("an interrupt" if self.stop.made else "")

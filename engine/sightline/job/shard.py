@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import DamagedOutput, SightlineError
-from sightline.job.files import sha256_of, sync_folder, write_atomically
+from sightline.job.files import PARTIAL, CannotWrite, rename, sha256_of, sync_folder, write_durably
 
 SHARDS = "shards"  # the folder below the output folder
 
@@ -59,6 +60,8 @@ class Shard:
         shape: (N, …).
         values: the .npy file, None where every input was set aside.
         table: the Parquet file, likewise.
+        batch: images that were explained at once, where memory did not suffice for the job's batch; else None.
+        seconds: from the commit before to its own, by a clock that nobody sets; None where nobody measured.
     """
 
     index: int
@@ -67,6 +70,8 @@ class Shard:
     shape: tuple[int, ...]
     values: FileRecord | None
     table: FileRecord | None
+    batch: int | None = None
+    seconds: float | None = None
 
     @classmethod
     def empty(cls, index: int, dtype: str) -> Shard:
@@ -83,7 +88,9 @@ class Shard:
         return [fault for record in self.files if (fault := record.damage(out, hashes=hashes))]
 
 
-def write_shard(out: Path, index: int, values: NDArray[Any], table: Mapping[str, Sequence[object]]) -> Shard:
+def write_shard(
+    out: Path, index: int, values: NDArray[Any], table: Mapping[str, Sequence[object]], *, revision: int = 0
+) -> Shard:
     """Write an array (N, …) and the table of its rows durably; the same rows give the same bytes.
 
     The shard counts only once the manifest names it.
@@ -93,21 +100,53 @@ def write_shard(out: Path, index: int, values: NDArray[Any], table: Mapping[str,
         index: place in the job, from which the files take their names.
         values: floating point of 16 or 32 bits, integers or booleans.
         table: columns of N plain values each.
+        revision: how often its rows were written before and are to be replaced.
 
     Raises:
         SightlineError: a column that is no table column, or of another length.
         CannotWrite: nothing under the shard's names has changed unless the array fitted and the table did not.
     """
+    shard = stage_shard(out, index, values, table, revision=revision)
+    adopt_shard(out, shard)
+    return shard
+
+
+def stage_shard(
+    out: Path,
+    index: int,
+    values: NDArray[Any],
+    table: Mapping[str, Sequence[object]],
+    *,
+    revision: int = 0,
+    token: str = "",
+) -> Shard:
+    """As ``write_shard``, but under temporary names that hold ``token``, until ``adopt_shard`` gives them theirs."""
     array = _portable(values)
     columns = _parquet(table, len(array))
-    stem = f"{SHARDS}/{index:06d}"
+    stem = f"{SHARDS}/{index:06d}" + (f".r{revision}" if revision else "")
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     content = array.reshape(-1).view(np.uint8).data if array.size else b""
-    values_record = _write(out, f"{stem}.npy", [header.getvalue(), content])
-    table_record = _write(out, f"{stem}.parquet", [columns])
-    sync_folder(out / SHARDS)
+    values_record = _write(out, f"{stem}.npy", [header.getvalue(), content], token)
+    try:
+        table_record = _write(out, f"{stem}.parquet", [columns], token)
+    except CannotWrite:
+        with suppress(OSError):  # it takes room that is needed
+            _staged(out / values_record.file, token).unlink()
+        raise
     return Shard(index, len(array), array.dtype.str, array.shape, values_record, table_record)
+
+
+def adopt_shard(out: Path, shard: Shard, token: str = "") -> None:
+    """Give the files of a staged shard their names, durably.
+
+    Raises:
+        CannotWrite: they are not all there.
+    """
+    for record in shard.files:
+        path = out / record.file
+        rename(_staged(path, token), path)
+    sync_folder(out / SHARDS)
 
 
 def read_values(out: Path, shard: Shard) -> NDArray[Any]:
@@ -199,6 +238,10 @@ def _parquet(table: Mapping[str, Sequence[object]], rows: int) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def _write(out: Path, name: str, pieces: Sequence[bytes | memoryview]) -> FileRecord:
+def _write(out: Path, name: str, pieces: Sequence[bytes | memoryview], token: str) -> FileRecord:
     size = sum(len(piece) for piece in pieces)
-    return FileRecord(name, size, write_atomically(out / name, pieces))
+    return FileRecord(name, size, write_durably(_staged(out / name, token), pieces))
+
+
+def _staged(path: Path, token: str) -> Path:
+    return path.with_name(path.name + (f".{token}" if token else "") + PARTIAL)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from sightline.abilities import Differentiable, Gradient, Weights
-from sightline.errors import UsageError
+from sightline.errors import EngineMismatch, UsageError
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.ports import Activation
 from sightline.relevance import Composite
 from sightline.routes.base import Request, Route, Settings
+from sightline.routes.batch import halving
 from sightline.routes.oracle import GraphOracle, filled_batch
 from sightline.routes.ort import open_session, provider_obstacles
 from sightline.target import Target, as_numpy
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sightline.twin import Twin
     from sightline.twin.rules import Rule
 
+_Part = tuple[FloatArray, FloatArray, FloatArray, tuple[int | None, ...]]
 PARITY = 1e-4  # largest relative difference between twin and ONNX Runtime
 
 
@@ -41,40 +43,40 @@ class AutogradOracle(GraphOracle):
         import torch
 
         from sightline.twin import Twin
+        from sightline.twin.graphed import GraphedRuns
+        from sightline.twin.transfers import Transfers
 
         super().__init__(model, settings)
         self._torch = torch
-        self.device = torch.device("cuda" if settings.device == "cuda" else "cpu")
-        if self.device.type == "cuda":  # the twin is held to ONNX Runtime in fp32, which runs without TF32
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
+        self.device = torch.device("cuda", settings.gpu) if settings.device == "cuda" else torch.device("cpu")
+        self._transfers = Transfers(self.device)
         self._twin = Twin(FoldNorm()(model.graph)).to(self.device)
         self._readable = {self.model.input.name, *self._twin.values}
+        self.graphed = GraphedRuns(self.values) if settings.cuda_graphs else None
         self._prove(self.noise(1))
+        self._prove_precision(self.noise(1))
         self._proven_on_images = False
 
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
-        with (
-            self._own_threads(),
-            self._torch.no_grad(),
-        ):  # what a twin keeps must stay fit for gradients, so no inference mode
+        with self._arithmetic(), self._torch.no_grad():  # what a twin keeps must stay fit for gradients
             feed = {self.model.input.name: self._arranged(self.leaf(images))}
             values = self._twin_with(names).run(feed, list(names))
-        return [np.asarray(as_numpy(values[name]), np.float32, order="C") for name in names]
+        return [self._host(values[name]) for name in names]
 
     def run_from(self, start: str, values: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
-        with self._own_threads(), self._torch.no_grad():
+        with self._arithmetic(), self._torch.no_grad():
             found = self._values_from(start, self.leaf(values), names, None)
-        return [np.asarray(as_numpy(found[name]), np.float32, order="C") for name in names]
+        return [self._host(found[name]) for name in names]
 
     def trial(self) -> Callable[[int], None]:
         name = self.model.logits_name
 
         def run(batch: int) -> None:
-            leaf = self.leaf(self.noise(batch)).requires_grad_()
-            with self._own_threads():
+            with self._arithmetic(), self._in_memory():
+                leaf = self.leaf(self.noise(batch)).requires_grad_()
                 value = self._twin.run({self.model.input.name: self._arranged(leaf)}, [name])[name]
                 self._torch.autograd.grad(value.sum(), leaf)
+                self._wait()  # a GPU is still at it when its launches return
 
         return run
 
@@ -97,18 +99,15 @@ class AutogradOracle(GraphOracle):
         if first is None:
             self.prove_once(images)
         batch = self.batch_size(len(images))
-        rows = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
-        with self._own_threads():
-            parts = [
-                self._gradient(images[row.start : row.stop], target.take(row), chosen, layer, first) for row in rows
-            ]
+        with self._arithmetic():
+            parts = list(self._gradients(images, target, chosen, layer, first, batch))
         scores, values, inputs, classes = zip(*parts, strict=True)
         return Gradient(np.concatenate(scores), np.concatenate(values), np.concatenate(inputs), sum(classes, ()))
 
     @contextmanager
     def tape(self, *, rule: str | Composite | None = None) -> Generator[TwinTape]:
         """Run the twin on tensors of the caller's; see ``Differentiable``."""
-        with self._own_threads():
+        with self._arithmetic():
             yield TwinTape(self, self._rule(rule))
 
     def close(self) -> None:
@@ -136,15 +135,29 @@ class AutogradOracle(GraphOracle):
             self._prove(images[:1])
             self._proven_on_images = True
 
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        """Threads and precision that were asked for, while this route works."""
+        from sightline.twin.arithmetic import arithmetic
+
+        return arithmetic(self.device, self.settings.precision, self.settings.threads)
+
     @contextmanager
-    def _own_threads(self) -> Generator[None]:
-        """The number of threads that was asked for, while this route works; torch has one number for the process."""
-        before = self._torch.get_num_threads()
-        self._torch.set_num_threads(self.settings.threads or before)
+    def _in_memory(self) -> Generator[None]:
+        """What does not fit a GPU's memory is a MemoryError, as elsewhere."""
         try:
             yield
-        finally:
-            self._torch.set_num_threads(before)
+        except self._torch.OutOfMemoryError as reason:
+            self._torch.cuda.empty_cache()
+            raise MemoryError(str(reason)) from reason
+
+    def _wait(self) -> None:
+        """Until the device has done what was launched."""
+        if self.device.type == "cuda":
+            self._torch.cuda.synchronize(self.device)
+
+    def _host(self, tensor: torch.Tensor) -> FloatArray:
+        """An array of the host's."""
+        return np.asarray(as_numpy(tensor.float()), np.float32, order="C")
 
     def _twin_with(self, names: Iterable[str]) -> Twin:
         """The folded twin, or the graph as it was where somebody reads a value that folding took away."""
@@ -158,11 +171,43 @@ class AutogradOracle(GraphOracle):
         self._prove(self.noise(1), twin)
         return twin
 
+    def _gradients(
+        self, images: FloatArray, target: Target, rule: Rule | None, layer: str | None, first: str | None, batch: int
+    ) -> Iterator[_Part]:
+        """Some rows after the other; the next travel to the device, and the last ones back, while it computes."""
+        waiting: Callable[[], _Part] | None = None
+        coming: tuple[slice, Callable[[], torch.Tensor]] | None = None
+
+        def bring(rows: slice) -> tuple[slice, Callable[[], torch.Tensor]]:
+            return rows, self._transfers.bring(filled_batch(images[rows], self.model.input.batch)[0])
+
+        def run(rows: slice) -> Callable[[], _Part]:
+            nonlocal coming
+            mine = coming[1] if coming is not None and coming[0] == rows else bring(rows)[1]
+            ahead = slice(rows.stop, min(rows.stop + rows.stop - rows.start, len(images)))
+            coming = bring(ahead) if ahead.stop > ahead.start else None
+            with self._in_memory():
+                own = target.take(range(rows.start, rows.stop))
+                return self._gradient(mine(), images[rows], own, rule, layer, first)
+
+        for _, part in halving(run, len(images), batch):
+            if waiting is not None:
+                yield waiting()
+            waiting = part
+        if waiting is not None:
+            yield waiting()
+
     def _gradient(
-        self, images: FloatArray, target: Target, rule: Rule | None, layer: str | None, first: str | None
-    ) -> tuple[FloatArray, FloatArray, FloatArray, tuple[int | None, ...]]:
-        filled, count = filled_batch(images, self.model.input.batch)
-        leaf = self.leaf(filled).requires_grad_()
+        self,
+        given: torch.Tensor,
+        images: FloatArray,
+        target: Target,
+        rule: Rule | None,
+        layer: str | None,
+        first: str | None,
+    ) -> Callable[[], _Part]:
+        """Of a batch that is on the device, filled up; ``images`` are those of it that are wanted."""
+        count, leaf = len(images), given.detach().requires_grad_()
         names = tuple(dict.fromkeys((*self.names_of(target), *(() if layer is None else (layer,)))))
         values = self.values(leaf, names, rule) if first is None else self._values_from(first, leaf, names, rule)
         taped = TapedValues(
@@ -177,16 +222,23 @@ class AutogradOracle(GraphOracle):
         if gradient is None:
             place = "the image" if (layer or first) is None else f"layer {layer or first!r}"
             raise UsageError(f"Target {target!r} does not depend on {place}, so it has no gradient there.")
-        found = np.asarray(as_numpy(gradient[:count]), np.float32, order="C")
-        inputs = images if layer is None else np.asarray(as_numpy(source[:count]), np.float32, order="C")
-        return np.asarray(as_numpy(scores), np.float32), found, inputs, bound.classes(count)
+        send, classes = self._transfers.send, bound.classes(count)
+        sent = send(scores), send(gradient[:count]), None if layer is None else send(source[:count])
+
+        def arrived() -> _Part:
+            score, slope, inner = (None if one is None else np.asarray(one(), np.float32, order="C") for one in sent)
+            assert score is not None
+            assert slope is not None
+            return score, slope, images if inner is None else inner, classes
+
+        return arrived
 
     def _values_from(
         self, layer: str, leaf: torch.Tensor, names: tuple[str, ...], rule: Rule | None
     ) -> Mapping[str, torch.Tensor]:
         """Values by the graph's names on the tape of a layer's values."""
         try:
-            return self._twin_with({layer, *names}).run({layer: leaf}, list(names), rule=rule)
+            return self._widened(self._twin_with({layer, *names}).run({layer: leaf}, list(names), rule=rule))
         except UsageError:
             raise self.past(layer) from None
 
@@ -195,7 +247,13 @@ class AutogradOracle(GraphOracle):
     ) -> Mapping[str, torch.Tensor]:
         """Values by the graph's names on the tape of the images (b, C, H, W), b as the graph takes it."""
         feed = {self.model.input.name: self._arranged(images)}
-        return self._twin_with(names).run(feed, list(names), rule=rule)
+        return self._widened(self._twin_with(names).run(feed, list(names), rule=rule))
+
+    def _widened(self, values: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """In float32 what layers gave in bfloat16, where that was asked for: scores, losses and NumPy want it so."""
+        if self.settings.precision != "bf16":
+            return values
+        return {name: value.float() if value.is_floating_point() else value for name, value in values.items()}
 
     def leaf(self, images: FloatArray) -> torch.Tensor:
         """(B, C, H, W) on the device; shares memory with the array on the CPU."""
@@ -211,9 +269,29 @@ class AutogradOracle(GraphOracle):
         arranged = leaf if port.layout == "NCHW" else leaf.permute(0, 2, 3, 1)
         return arranged.to(self._torch.from_numpy(np.zeros(0, port.dtype)).dtype)
 
+    def _prove_precision(self, images: FloatArray) -> None:
+        """Compare scores in the precision that was asked for with those in fp32, which are proven."""
+        from sightline.twin.arithmetic import TOLERANCES, arithmetic
+
+        if self.settings.precision == "fp32":
+            return
+        name = self.model.logits_name
+        filled, _ = filled_batch(images, self.model.input.batch)
+        (found,) = self.run(filled, (name,))
+        with arithmetic(self.device, "fp32", self.settings.threads), self._torch.no_grad():
+            exact = self._host(self.values(self.leaf(filled), (name,))[name])
+        accepted = TOLERANCES[self.settings.precision]
+        worst = float(np.abs(found[:1] - exact[:1]).max() / max(float(np.abs(exact).max()), 1e-12))
+        if not worst <= accepted:
+            raise EngineMismatch(
+                f"In {self.settings.precision} the scores of {self.model.path.name} differ by {worst:.3g} (relative; "
+                f"{accepted:g} is accepted). Use --precision fp32."
+            )
+
     def _prove(self, images: FloatArray, twin: Twin | None = None) -> None:
         """Compare a twin, the folded one unless told, with ONNX Runtime on these images."""
         from sightline.twin import compare
+        from sightline.twin.arithmetic import arithmetic
 
         cpu = Settings(threads=self.settings.threads)
 
@@ -222,7 +300,8 @@ class AutogradOracle(GraphOracle):
             return dict(zip(names, values, strict=True))
 
         filled, _ = filled_batch(images, self.model.input.batch)
-        compare(twin or self._twin, reference, {self.model.input.name: self.model.input.adapt(filled)}, PARITY)
+        with arithmetic(self.device, "fp32", self.settings.threads):
+            compare(twin or self._twin, reference, {self.model.input.name: self.model.input.adapt(filled)}, PARITY)
 
 
 class TapedValues:
@@ -275,6 +354,9 @@ class TwinTape:
         """Values by name, in pieces of the batch size that the graph may fix."""
         fixed = self._oracle.model.input.batch
         if fixed is None or fixed == len(images):
+            graphed = self._oracle.graphed
+            if graphed is not None and images.requires_grad:
+                return graphed(images, names, self._rule)
             return dict(self._oracle.values(images, names, self._rule))
         pieces: list[Mapping[str, torch.Tensor]] = []
         for start in range(0, len(images), fixed):
@@ -307,12 +389,21 @@ class AutogradRoute(Route):
                 reasons.append(
                     "torch sees no CUDA device: install a build of torch for CUDA, or choose --device cpu."
                 )
+            elif request.settings.gpu >= torch.cuda.device_count():
+                reasons.append(
+                    f"There is no GPU {request.settings.gpu}: torch sees {torch.cuda.device_count()}, counted "
+                    "from 0. Choose another --gpu."
+                )
+        elif request.settings.cuda_graphs:
+            reasons.append("CUDA graphs need a GPU: choose --device cuda, or leave --cuda-graphs out.")
         from sightline.twin import unsupported
 
         return reasons + unsupported(request.model.graph)
 
     def provider(self, settings: Settings) -> str:
-        return f"torch, {settings.device}"
+        parts = ["torch", settings.device if settings.gpu == 0 else f"{settings.device}:{settings.gpu}"]
+        parts += [] if settings.precision == "fp32" else [settings.precision]
+        return ", ".join(parts + (["CUDA graphs"] if settings.cuda_graphs else []))
 
     def open(self, model: Model, settings: Settings) -> AutogradOracle:
         return AutogradOracle(model, settings)

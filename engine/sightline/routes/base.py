@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda", "tensorrt"]
 Sweep = Literal["auto", "incremental", "dense"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Settings:
         sweep: how windows are hidden in turn: only what each changes is computed, or the whole network, or whichever
             is faster.
         size: (H, W) of images where the graph leaves it open.
+        gpu: number of the device, as CUDA counts; nothing on the CPU.
+        precision: of the twin's layers. "fp32" is what everything is compared in; "tf32" and "bf16" are faster on a
+            GPU and said in every plan. Graphs on ONNX Runtime carry their own.
+        cuda_graphs: whether the twin's runs that come again with pictures of one size are captured as CUDA graphs.
     """
 
     device: Device = "cpu"
@@ -37,6 +42,14 @@ class Settings:
     memory: int = 2 << 30
     sweep: Sweep = "auto"
     size: tuple[int, int] | None = None
+    gpu: int = 0
+    precision: Precision = "fp32"
+    cuda_graphs: bool = False
+
+
+def usual_memory(device: Device) -> int:
+    """Bytes that the activations of one run may take where nobody said: what most machines of that kind have."""
+    return (2 if device == "cpu" else 16) << 30
 
 
 @dataclass(frozen=True)

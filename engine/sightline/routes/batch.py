@@ -54,7 +54,7 @@ def measured_batch(
         trial: makes the run to be timed; it takes the batch size.
         largest: never tried beyond.
         budget: seconds after which no further round begins. The last batch tried is one that takes a quarter of it,
-            or the second doubling that brought nothing.
+            the second doubling that brought nothing, or one that does not fit the memory.
         rows: of the work that this is for, whose tenth is all that rounds may take; None where nobody knows.
     """
     run = trial()
@@ -63,7 +63,12 @@ def measured_batch(
     shortest: dict[int, float] = {}
     batch, best = 1, 1
     while batch <= largest:
-        shortest[batch] = min(_seconds(run, batch) for _ in range(2))
+        try:
+            shortest[batch] = min(_seconds(run, batch) for _ in range(2))
+        except MemoryError:
+            if batch == 1:
+                raise
+            break
         if batch / shortest[batch] > GAIN * best / shortest[best]:
             best = batch
         if batch >= 4 * best or shortest[batch] > budget / 4:

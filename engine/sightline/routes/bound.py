@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.routes.providers import apart
+
 Feed = Mapping[str, Any]  # arrays of the host, and values that stayed on the device
 
 CAPTURE_FROM = 4  # runs of one shape, after which its launches are captured as one
@@ -33,6 +35,7 @@ class BoundSession:
         outputs: names, in the graph's order.
         translated: makes of an error of ONNX Runtime's what the caller is told.
         captured: the session was opened for CUDA graphs, and shapes that come again are to be replayed.
+        number: of the device, as CUDA counts.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class BoundSession:
         translated: Callable[[Exception], Exception],
         *,
         captured: bool = False,
+        number: int = 0,
     ):
+        self._number = number if device == "cuda" else 0
         self._session, self._runtime, self._device, self._outputs = session, runtime, device, tuple(outputs)
         self._translated, self._captured = translated, captured
         self._held: dict[tuple[Any, ...], Any] = {}  # value on the device by name and shape
@@ -63,7 +68,7 @@ class BoundSession:
         shape = self._shape(("stay", *self._key(feed)), feed)
         if not shape.outputs:
             for name in self._outputs:
-                shape.binding.bind_output(name, self._device, 0)
+                shape.binding.bind_output(name, self._device, self._number)
         self._go(shape.binding, SKIP)
         if not shape.outputs:
             shape.outputs = dict(zip(self._outputs, shape.binding.get_outputs(), strict=True))
@@ -115,7 +120,7 @@ class BoundSession:
             replay.binding.bind_ortvalue_output(name, replay.outputs[name])
         for _ in range(2):
             found = self._replayed(replay)
-            if any(_apart(found[name], expected) > AGREEMENT for name, expected in plain.items()):
+            if any(apart(found[name], expected) > AGREEMENT for name, expected in plain.items()):
                 return
         shape.replay = replay
 
@@ -134,7 +139,9 @@ class BoundSession:
             raise self._translated(reason) from reason
 
     def _value(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
-        return self._runtime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype.type, self._device, 0)
+        return self._runtime.OrtValue.ortvalue_from_shape_and_type(
+            list(shape), dtype.type, self._device, self._number
+        )
 
 
 class _Shape:
@@ -152,11 +159,3 @@ class _Replay:
     def __init__(self, binding: Any, graph: str):
         self.binding, self.graph = binding, graph
         self.outputs: dict[str, Any] = {}
-
-
-def _apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Largest difference, relative to the largest number; infinite where only one is no number."""
-    if not np.array_equal(np.isnan(found), np.isnan(expected)):
-        return float("inf")
-    largest = float(np.nanmax(np.abs(expected), initial=0))
-    return float(np.nanmax(np.abs(found - expected), initial=0)) / max(largest, 1e-12)

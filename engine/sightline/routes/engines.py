@@ -18,7 +18,7 @@ from sightline.errors import UsageError
 from sightline.graph.serialise import Serialised
 
 USUAL, MOST = 16, 64  # rows of a run that an engine is tuned for, and that it takes, where no batch was asked for
-LONGEST = 1 << 20  # of a list that is no batch: the rows of a layer that a window sweep gathers from
+LONGEST = 1 << 20  # of a list that is no batch
 FOLDER = Path("sightline") / "tensorrt"  # below the user's cache folder
 
 
@@ -51,7 +51,11 @@ def profiles(graph: ir.Model, *, batch: int | None, size: tuple[int, int] | None
     """
     least, usual, largest = list[str](), list[str](), list[str]()
     for value in graph.graph.inputs:
-        dims = [] if value.shape is None else [dim if isinstance(dim, int) else None for dim in value.shape]
+        if value.shape is None:
+            raise UsageError(
+                f"TensorRT needs the range of every size, and input {value.name!r} says no shape at all."
+            )
+        dims = [dim if isinstance(dim, int) else None for dim in value.shape]
         if None not in dims:
             continue
         inner = _inner(str(value.name), dims, size)
@@ -71,7 +75,12 @@ def _rows(rank: int, batch: int | None) -> tuple[int, int, int]:
     """Least, usual and largest first size: of a list of rows (n, C), or of a batch."""
     if rank == 2:
         return 1, min(LONGEST, 1 << 14), LONGEST
-    return 1, batch or USUAL, max(batch or 0, MOST)
+    return 1, batch or USUAL, rows_at_most(batch)
+
+
+def rows_at_most(batch: int | None) -> int:
+    """Largest batch that engines are built for, where one was asked for or none."""
+    return max(batch or 0, MOST)
 
 
 def _inner(name: str, dims: Sequence[int | None], size: tuple[int, int] | None) -> list[int]:

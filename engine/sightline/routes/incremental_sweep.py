@@ -44,6 +44,7 @@ class IncrementalSweep:
         run_base: the base graph, opened; None where the sweep needs no base.
         run_sweep: the sweep graph, opened.
         values: what targets read of its outputs.
+        whole: the sweep graph takes all rows of every map, not only those that the windows of a run touch.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class IncrementalSweep:
         run_base: Run | None,
         run_sweep: Run,
         values: Callable[[Mapping[str, FloatArray]], Outputs],
+        *,
+        whole: bool = False,
     ):
         self._sweep, self._windows, self._image = sweep, windows, image
-        self._run_base, self._run_sweep, self._values = run_base, run_sweep, values
+        self._run_base, self._run_sweep, self._values, self._whole = run_base, run_sweep, values, whole
 
     def base(self, image: FloatArray, fill: FloatArray) -> Base:
         """Run one image (C, H, W) as it is."""
@@ -71,7 +74,7 @@ class IncrementalSweep:
         for picture in self._sweep.pictures:
             feed[picture.input] = _assembled(base, picture, self._windows[rows], rows)
         for source in self._sweep.sources:
-            feed |= _tables(base.maps[source.value], source, rows)
+            feed |= _tables(base.maps[source.value], source, rows, whole=self._whole)
         for one in self._sweep.remainders:
             feed[one.input] = _outside(base.integrals[one.value], one, rows)
         return feed
@@ -105,12 +108,12 @@ def _paste(made: FloatArray, image: FloatArray, place: tuple[int, int], window: 
         ]
 
 
-def _tables(activations: FloatArray, source: Source, rows: IntArray) -> dict[str, NDArray[Any]]:
+def _tables(activations: FloatArray, source: Source, rows: IntArray, *, whole: bool) -> dict[str, NDArray[Any]]:
     """The base's rows that the windows of this chunk touch, and the tables that index them."""
     height, width, channels = activations.shape
     cuts = [table.cut.rows for table in source.tables]
-    first = max(0, min(int(cut.start[rows].min()) for cut in cuts))
-    last = min(height, max(int(cut.start[rows].max()) + cut.size for cut in cuts))
+    first = 0 if whole else max(0, min(int(cut.start[rows].min()) for cut in cuts))
+    last = height if whole else min(height, max(int(cut.start[rows].max()) + cut.size for cut in cuts))
     band = activations[first:last].reshape(-1, channels)  # a view: whole lines of the map
     feed: dict[str, NDArray[Any]] = {source.band: band}
     for table in source.tables:

@@ -27,8 +27,18 @@ from sightline.routes.base import Device, Forecast, Request, Route, Settings
 from sightline.routes.bound import BoundSession
 from sightline.routes.dense_sweep import dense_sweep
 from sightline.routes.device_sweep import DeviceDenseSweep
-from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles
+from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles, rows_at_most
 from sightline.routes.oracle import GraphOracle, Values
+from sightline.routes.providers import (
+    PROVIDERS,
+    TENSORRT,
+    ProvenSession,
+    check_started,
+    cuda_options,
+    missing_libraries,
+    said_versions,
+    why_not_started,
+)
 from sightline.routes.window_sweep import WindowSweeps, forecast, obstacles
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
@@ -36,10 +46,6 @@ from sightline.types import FloatArray, IntArray
 if TYPE_CHECKING:
     from sightline.model import Model
     from sightline.routes.incremental_sweep import Run
-
-PROVIDERS: dict[Device, str] = {
-    "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"
-}  # fmt: skip
 
 
 class OrtOracle(GraphOracle):
@@ -64,7 +70,9 @@ class OrtOracle(GraphOracle):
 
     def run_from(self, start: str, values: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
         if (start, names) not in self._tails:
-            graph = StartAt(start)(ExposeTaps(names, only=True)(self.model.graph))
+            graph = StartAt(start, self.model.layers.shapes.get(start))(
+                ExposeTaps(names, only=True)(self.model.graph)
+            )
             if [str(value.name) for value in graph.graph.inputs] != [start]:
                 raise self.past(start)
             dtype = graph.graph.inputs[0].dtype
@@ -109,6 +117,12 @@ class OrtOracle(GraphOracle):
         return dense_sweep(self.scores, images, windows, fill, target, self.batch_size(passes), chosen)
 
     @cached_property
+    def _largest(self) -> int:
+        """Rows of a run: no more than an engine was built for."""
+        found = super()._largest
+        return min(found, rows_at_most(self.settings.batch)) if self.settings.device == "tensorrt" else found
+
+    @cached_property
     def bound_to(self) -> str | None:
         """The device where inputs and outputs of a sweep stay; None where every run takes and gives arrays."""
         opset = self.model.graph.graph.opset_imports.get("", 0)
@@ -137,7 +151,9 @@ class OrtOracle(GraphOracle):
         def translated(reason: Exception) -> Exception:
             return _translated(reason, f"ONNX Runtime cannot run {title}")
 
-        return BoundSession(session, onnxruntime, self.bound_to, names, translated, captured=captured)
+        return BoundSession(
+            session, onnxruntime, self.bound_to, names, translated, captured=captured, number=self.settings.gpu
+        )
 
     def scoring(self, graph: ir.Model, target: Target) -> ir.Model:
         """The graph with the target's score as its only output."""
@@ -216,6 +232,7 @@ def open_graph(graph: ir.Model, settings: Settings, title: str, *, captured: boo
     options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs the cores are others'
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = PROVIDERS[settings.device]
+    missing = missing_libraries(settings.device, onnxruntime)
     serialised = serialise(graph)
     weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in serialised.weights.values()]
     options.add_external_initializers(list(serialised.weights), weights)
@@ -231,8 +248,9 @@ def open_graph(graph: ir.Model, settings: Settings, title: str, *, captured: boo
         raise
     except Exception as reason:
         if settings.device != "cpu":
-            raise MissingProvider(f"{provider} did not start: {reason}") from reason
+            raise why_not_started(settings.device, missing, reason) from reason
         raise _translated(reason, f"ONNX Runtime refuses {title}") from reason
+    check_started(session, settings.device, missing)
     if settings.device == "tensorrt":
         strays = {name: kinds for name, kinds in placement(session).items() if name != provider}
         if strays:
@@ -243,6 +261,8 @@ def open_graph(graph: ir.Model, settings: Settings, title: str, *, captured: boo
                 )
                 + ". What runs elsewhere is not counted as TensorRT: use --device cuda."
             )
+        reference = Settings(threads=settings.threads)
+        return ProvenSession(session, lambda: open_graph(graph, reference, title), precision_of(graph), title)
     return session
 
 
@@ -276,24 +296,25 @@ def provider_options(
         UsageError: see ``profiles`` and ``cache_options``.
     """
     if settings.device == "cuda":
-        return {
-            "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": str(int(captured))
-        }  # fmt: skip
+        return cuda_options(settings.gpu, captured=captured)
     if settings.device == "tensorrt":
         ranges = profiles(graph, batch=settings.batch, size=settings.size)
-        key = engine_key(serialised, precision_of(graph), chip(), ranges)
-        return {**ranges, **cache_options(cache_root(os.environ), key)}
+        key = engine_key(serialised, precision_of(graph), chip(settings.gpu), ranges)
+        return {"device_id": str(settings.gpu), **ranges, **cache_options(cache_root(os.environ), key)}
     return {}
 
 
-def chip() -> Chip:
-    """The first device that NVIDIA's driver tells of, and the versions that engines depend on."""
+def chip(gpu: int = 0) -> Chip:
+    """A device as NVIDIA's driver tells of it, and the versions that engines depend on."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(query, check=True, capture_output=True, text=True, timeout=20).stdout.splitlines()
-        name, driver = (part.strip() for part in said[0].split(","))
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
-        name, driver = "unknown", "unknown"
+
+    def said() -> str:
+        try:
+            return subprocess.run(query, check=True, capture_output=True, text=True, timeout=20).stdout
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
+    name, driver = said_versions(said, gpu)
     versions = installed_runtimes() | {"driver": driver}
     for package in ("tensorrt-cu13-libs", "tensorrt-cu13", "tensorrt"):
         try:
@@ -338,12 +359,25 @@ def provider_obstacles(device: Device) -> list[str]:
         return ["ONNX Runtime is not installed: pip install 'sightline[cpu]' (or 'sightline[gpu]', never both)."]
     if PROVIDERS[device] in available:
         return []
-    beside = (
-        " 'tensorrt-cu13-libs>=10.13,<11' --extra-index-url https://pypi.nvidia.com" if device == "tensorrt" else ""
-    )
+    beside = f" {TENSORRT}" if device == "tensorrt" else ""
     return [
         f"This ONNX Runtime has no {PROVIDERS[device]}; it has {', '.join(available)}. "
         f"To get it: pip uninstall -y {' '.join(runtimes)}, then pip install 'sightline[gpu]'{beside}."
+    ]
+
+
+def provider_title(settings: Settings) -> str:
+    """The provider and, where there are several, its GPU."""
+    return PROVIDERS[settings.device] + (f" on GPU {settings.gpu}" if settings.gpu else "")
+
+
+def graph_carries_precision(settings: Settings) -> list[str]:
+    """Why a precision cannot be chosen for a graph as it is."""
+    if settings.precision == "fp32":
+        return []
+    return [
+        f"A precision ({settings.precision}) can be chosen for the torch twin alone; on ONNX Runtime it is the "
+        "graph's. Use sightline quantize to make a graph of another."
     ]
 
 
@@ -357,13 +391,13 @@ class OrtRoute(Route):
     def obstacles(self, request: Request) -> list[str]:
         if request.settings.device == "tensorrt":
             return ["TensorRT has a route of its own: leave --route out, or choose --route tensorrt."]
-        return provider_obstacles(request.settings.device)
+        return provider_obstacles(request.settings.device) + graph_carries_precision(request.settings)
 
     def forecast(self, model: Model, settings: Settings, windows: IntArray, tolerance: float) -> Forecast:
         return forecast(model, settings, windows, (model.logits_name,), tolerance)
 
     def provider(self, settings: Settings) -> str:
-        return PROVIDERS[settings.device]
+        return provider_title(settings)
 
     def open(self, model: Model, settings: Settings) -> OrtOracle:
         return OrtOracle(model, settings)

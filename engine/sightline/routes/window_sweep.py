@@ -11,9 +11,11 @@ import numpy as np
 from sightline.abilities import SweepChunk
 from sightline.graph.incremental_occlusion import Sweep, SweepPlan, compile_sweep, plan_sweep
 from sightline.graph.incremental_occlusion.on_device import IMAGE, on_device
+from sightline.graph.incremental_occlusion.rewrite import with_whole_bands
 from sightline.graph.put_out_score import SCORE, formula
 from sightline.routes.base import Forecast, Settings
 from sightline.routes.batch import halving, measured_batch
+from sightline.routes.engines import rows_at_most
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
 
@@ -181,10 +183,12 @@ class WindowSweeps:
         compiled = compile_sweep(model.folded, model.layers.shapes, plan, names)
         if oracle.bound_to is not None:
             return OpenedSweep(plan, self._on_device(compiled, windows, target), settings.batch)
+        whole = settings.device == "tensorrt"  # an engine is built for sizes that are known
+        compiled = with_whole_bands(compiled) if whole else compiled
         based = tuple(f"{name}@base" for name in compiled.based)
         run_base = oracle.runner(compiled.base, based) if based else None
         run_sweep = oracle.runner(compiled.graph, names)
-        sweep = IncrementalSweep(compiled, windows, model.input.name, run_base, run_sweep, oracle.values)
+        sweep = IncrementalSweep(compiled, windows, model.input.name, run_base, run_sweep, oracle.values, whole=whole)
         return OpenedSweep(plan, sweep, settings.batch)
 
     def _on_device(self, compiled: Sweep, windows: IntArray, target: Target) -> DeviceIncrementalSweep:
@@ -203,6 +207,8 @@ class WindowSweeps:
         """Settle the batch; False if the sweep was measured to be slower than the dense one."""
         plan, settings = opened.plan, self._oracle.settings
         many, few = (LARGEST, SMALL) if self._oracle.bound_to is None else (LARGEST_ON_DEVICE, FULL)
+        if settings.device == "tensorrt":
+            many = min(many, rows_at_most(settings.batch))
         room = settings.memory // 4 - plan.kept
         largest = max(1, min(many, plan.windows, room // max(1, LIVE * plan.live)))
         if plan.cost.seconds * rows < BRIEF:

@@ -15,12 +15,15 @@ from sightline.audit.context import Artefact
 from sightline.audit.maps import maps_of, occlusion
 from sightline.model import Model
 from sightline.registry import Method, entries
+from sightline.target import top
 from sightline.tour.chapter import Picture
 from sightline.types import ByteArray, FloatArray, IntArray
 
 TOGETHER = 32  # photographs whose features are computed at once
 LOOKED = 8  # photographs of chapters that take their time
 SIDE = 160  # pixels of a picture on the page
+PAIRS = 4096  # photographs whose scores are compared at once
+MET = 200  # photographs that chance is measured on
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,46 @@ class Visit:
         """(N,) what a photograph is: its label, or what the network calls it where it has none."""
         return self.artefact.predictions if self.truth is None else self.truth
 
+    def likeness(self, rows: IntArray | int, others: IntArray) -> FloatArray:
+        """How alike photographs and others are, broadcast against each other.
+
+        1 or 0 for the same label or another, where labels are known. Else the correlation of the class scores, each
+        class's mean over the photographs taken away: -1 to 1, about 0 for photographs that have nothing in common.
+        """
+        if self.truth is not None:
+            return (self.truth[rows] == self.truth[others]).astype(np.float32)
+        one, other = np.broadcast_arrays(rows, others)
+        found = np.empty(one.size, np.float32)
+        for start in range(0, one.size, PAIRS):
+            part = slice(start, start + PAIRS)
+            pair = (self._said[side.ravel()[part]] for side in (one, other))  # (M, K) each
+            found[part] = np.einsum("mk,mk->m", *pair)
+        return found.reshape(one.shape)
+
+    @cached_property
+    def _said(self) -> FloatArray:
+        """(N, K) scores less each class's mean, of length 1."""
+        scores = self.artefact.logits - self.artefact.logits.mean(axis=0)
+        return scores / np.maximum(np.linalg.norm(scores, axis=1, keepdims=True), 1e-12)
+
+    @cached_property
+    def chance(self) -> float:
+        """Mean likeness of two different photographs: of each of some, evenly spread, and all others."""
+        rows = np.arange(len(self))
+        some = rows[:: max(1, len(self) // MET)]
+        return float(np.mean([self.likeness(row, np.delete(rows, row)).mean() for row in some]))
+
+    def alike(self, likeness: float, *, short: bool = False) -> str:
+        """A mean likeness in words, or as a number alone."""
+        if self.truth is not None:
+            return f"{likeness:.0%}" + ("" if short else " bear the same label")
+        number = f"{round(likeness, 2) + 0.0:.2f}"  # no minus before nothing
+        return number if short else f"the network's scores correlate by {number}"
+
     @cached_property
     def deepest(self) -> str:
-        """The last layer with positions."""
-        return self.model.deepest_maps
+        """The last layer with positions that is made of features and not of class scores."""
+        return self.artefact.oracle.feature_layer(top(1))
 
     @cached_property
     def features(self) -> FloatArray:

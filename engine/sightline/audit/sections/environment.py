@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from sightline.audit.context import Context
 from sightline.audit.section import Finding, Outcome
 from sightline.routes.base import Settings
-from sightline.routes.ort import PROVIDERS, available_providers, installed_runtimes, open_session, placement
+from sightline.routes.ort import available_providers, installed_runtimes, open_session, placement
+from sightline.routes.providers import PROVIDERS
 
 
 class Environment:

@@ -99,6 +99,16 @@ class Sweep:
         return tuple(dict.fromkeys(names))
 
 
+def with_whole_bands(sweep: Sweep) -> Sweep:
+    """The same sweep, whose graph takes all rows of every map: no size but the number of windows is free."""
+    inputs = {str(value.name): value for value in sweep.graph.graph.inputs}
+    for source in sweep.sources:
+        band = inputs[source.band]
+        assert band.shape is not None
+        band.shape = ir.Shape((source.size[0] * source.size[1], band.shape[1]))
+    return sweep
+
+
 def rewrite(model: ir.Model, shapes: Shapes, plan: SweepPlan, outputs: tuple[str, ...]) -> Sweep:
     """The two graphs of a plan; weights are shared with the model, not copied."""
     return _Writer(model, shapes, plan, outputs).write()
@@ -175,7 +185,8 @@ class _Writer:
             if known.cut.equals(cut) and known.filler == filler:
                 return next(value for value in self._graph.inputs if value.name == known.input)
         value = self._input(
-            f"picture:{len(self._pictures)}", ("M", self._shapes[str(self._image.name)][1], None, None)
+            f"picture:{len(self._pictures)}",
+            ("M", self._shapes[str(self._image.name)][1], cut.rows.size, cut.columns.size),
         )
         self._pictures.append(Picture(str(value.name), cut, filler))
         return value

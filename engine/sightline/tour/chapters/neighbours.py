@@ -27,24 +27,23 @@ class Neighbours:
     question = "What is the difference between nearest neighbours in pixel space and in feature space?"
     claim = "Pixels compare colours and layout; features compare meaning."
     figures: Mapping[str, str] = {
-        "pixel_purity": "share of the nearest photographs by pixels that are of the query's kind",
+        "pixel_purity": "likeness of a photograph and its nearest by pixels: the share of one label, "
+        "or the correlation of the network's class scores where labels are not known",
         "feature_purity": "the same by features of the last layer with positions",
-        "chance": "the same of photographs drawn at random",
+        "chance": "the same of two photographs drawn at random",
     }
 
     def visit(self, visit: Visit) -> Answer:
         if len(visit) < K + 2:
             raise UsageError(f"{len(visit)} photographs are too few; {K + 2} are needed.")
-        rows = {"pixels": self._pixels(visit), "features": visit.features}
-        near = {name: nearest_others([values], k=K, threads=visit.threads).rows for name, values in rows.items()}
-        groups = visit.groups
-        purity = {name: float((groups[found] == groups[:, None]).mean()) for name, found in near.items()}
-        counts = np.unique(groups, return_counts=True)[1]
-        chance = float((counts * (counts - 1)).sum() / (len(groups) * (len(groups) - 1)))
-        kind = "are of the same label" if visit.truth is not None else "are called the same by the network"
+        spaces = {"pixels": self._pixels(visit), "features": visit.features}
+        near = {name: nearest_others([values], k=K, threads=visit.threads).rows for name, values in spaces.items()}
+        asked = np.arange(len(visit))[:, None]
+        purity = {name: float(visit.likeness(asked, found).mean()) for name, found in near.items()}
+        by_features, by_chance = (visit.alike(one, short=True) for one in (purity["features"], visit.chance))
         text = (
-            f"Of the {K} nearest photographs, {purity['pixels']:.0%} {kind} in the space of pixels and "
-            f"{purity['features']:.0%} in the space of {visit.deepest}; at random {chance:.0%} would be."
+            f"Of a photograph and its {K} nearest, {visit.alike(purity['pixels'])} in the space of pixels, and "
+            f"{by_features} in the space of {visit.deepest}; of two drawn at random, {by_chance}."
         )
         pictures = [
             visit.strip(
@@ -54,7 +53,7 @@ class Neighbours:
             for query in visit.few[:QUERIES]
             for name in near
         ]
-        figures = {"pixel_purity": purity["pixels"], "feature_purity": purity["features"], "chance": chance}
+        figures = {"pixel_purity": purity["pixels"], "feature_purity": purity["features"], "chance": visit.chance}
         return Answer(text, figures, tuple(pictures), purity["features"] > purity["pixels"])
 
     def _pixels(self, visit: Visit) -> FloatArray:

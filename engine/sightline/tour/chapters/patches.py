@@ -25,8 +25,9 @@ class Patches:
     question = "What is the purpose of maximally activating patches?"
     claim = "To see which pattern a unit answers to most strongly."
     figures: Mapping[str, str] = {
-        "alike": "share of a unit's strongest photographs that are of their most common kind, mean over units",
-        "chance": "the same of photographs drawn at random",
+        "alike": "likeness of two of a unit's strongest photographs: the share of one label, "
+        "or the correlation of the network's class scores where labels are not known",
+        "chance": "the same of two photographs drawn at random",
         "units": "units that stir at all",
     }
 
@@ -36,16 +37,12 @@ class Patches:
         highest, places = visit.peaks
         alive = np.flatnonzero(highest.max(axis=0) > highest.min(axis=0))
         order = np.argsort(-highest, axis=0, kind="stable")[:STRONGEST]  # (6, C)
-        alike = np.array([_largest(visit.groups[order[:, unit]]) for unit in alive])
-        random = np.random.default_rng(visit.seed)
-        drawn = [
-            _largest(visit.groups[random.choice(len(visit), STRONGEST, replace=False)])
-            for _ in range(max(len(alive), 1))
-        ]
-        chance, mean = float(np.mean(drawn)), float(alike.mean()) if len(alive) else 0.0
+        first, second = np.triu_indices(STRONGEST, 1)  # the 15 pairs of them
+        alike = visit.likeness(order[first][:, alive], order[second][:, alive]).mean(axis=0)  # (units,)
+        mean = float(alike.mean()) if len(alive) else 0.0
         text = (
-            f"Of the {STRONGEST} photographs that excite a unit of {visit.deepest} most, {mean:.0%} are of one "
-            f"kind, the mean over {len(alive)} units; of {STRONGEST} drawn at random {chance:.0%} are."
+            f"Of two of the {STRONGEST} photographs that excite a unit of {visit.deepest} most, {visit.alike(mean)}, "
+            f"the mean over {len(alive)} units; of two drawn at random, {visit.alike(visit.chance, short=True)}."
         )
         best = alive[np.argsort(-alike, kind="stable")[:UNITS]]
         pictures = [
@@ -55,17 +52,13 @@ class Patches:
             )
             for unit in best
         ]
-        figures = {"alike": mean, "chance": chance, "units": float(len(alive))}
-        return Answer(text, figures, tuple(pictures), mean > chance)
+        figures = {"alike": mean, "chance": visit.chance, "units": float(len(alive))}
+        return Answer(text, figures, tuple(pictures), mean > visit.chance)
 
     def _patch(self, visit: Visit, row: int, place: int) -> ByteArray:
         view, layer = visit.artefact.view(row), visit.model.layers.find(visit.model.layers.resolve(visit.deepest))
         across = layer.shape[3]
         return crop(view, window_of(layer.field, place // across, place % across, view.shape[:2]))
-
-
-def _largest(groups: np.ndarray) -> float:
-    return float(np.unique(groups, return_counts=True)[1].max() / len(groups))
 
 
 CHAPTER = Patches()

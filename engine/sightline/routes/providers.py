@@ -1,0 +1,187 @@
+"""What providers are called and told, and what of theirs is missing on this machine. No session is made here."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.errors import EngineMismatch, MissingProvider
+from sightline.routes.base import Device
+
+PROVIDERS: dict[Device, str] = {
+    "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"
+}  # fmt: skip
+TENSORRT = "'tensorrt-cu13-libs>=10.13,<11' --extra-index-url https://pypi.nvidia.com"
+# Library that a provider is linked with or loads, as Linux names it for CUDA 13: what to install for it.
+CUDA_LIBRARIES = {
+    "libcuda.so.1": "NVIDIA's driver, 580 or newer",
+    "libcudart.so.13": "pip install 'nvidia-cuda-runtime>=13,<14'",
+    "libcublas.so.13": "pip install 'nvidia-cublas>=13,<14'",
+    "libcublasLt.so.13": "pip install 'nvidia-cublas>=13,<14'",
+    "libcurand.so.10": "pip install 'nvidia-curand>=10,<11'",
+    "libcudnn.so.9": "pip install 'nvidia-cudnn-cu13>=9,<10'",
+}
+LIBRARIES: dict[Device, Mapping[str, str]] = {
+    "cpu": {},
+    "cuda": CUDA_LIBRARIES,
+    "tensorrt": CUDA_LIBRARIES | {
+        "libnvinfer.so.10": f"pip install {TENSORRT}", "libnvonnxparser.so.10": f"pip install {TENSORRT}"
+    },
+}  # fmt: skip
+# largest difference of outputs, relative to the largest number, by what the graph computes in
+TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 5e-2}
+
+
+def cuda_options(gpu: int, *, captured: bool) -> dict[str, str]:
+    """What the CUDA provider is told.
+
+    Convolutions choose their algorithm by rule: an exhaustive search would begin again with every new shape. Products
+    are in float32 proper, since all that other routes compute is held to them.
+
+    Args:
+        gpu: number of the device, as CUDA counts.
+        captured: its launches may be captured as CUDA graphs.
+    """
+    return {
+        "device_id": str(gpu),
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "enable_cuda_graph": str(int(captured)),
+    }
+
+
+def loads(library: str) -> bool:
+    """Whether the system finds a library, or has it loaded already."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def missing_libraries(device: Device, runtime: Any, loads: Callable[[str], bool] = loads) -> dict[str, str]:
+    """Libraries that a provider needs and the system does not find, with what to install for each.
+
+    Where some are missing, ONNX Runtime is first told to load those that lie in packages of NVIDIA's: it does not do
+    so by itself, and torch does it only if it was imported before. Elsewhere than for CUDA 13 nothing is known.
+
+    Args:
+        device: whose provider.
+        runtime: the module of ONNX Runtime.
+        loads: whether a library can be had.
+    """
+    wanted = LIBRARIES[device]
+    version = str(getattr(runtime, "cuda_version", "") or "13")
+    if not wanted or not version.startswith("13"):
+        return {}
+    found = {name: advice for name, advice in wanted.items() if not loads(name)}
+    if found and hasattr(runtime, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find: we say that ourselves
+            runtime.preload_dlls()
+        found = {name: advice for name, advice in found.items() if not loads(name)}
+    return found
+
+
+def check_started(session: Any, device: Device, missing: Mapping[str, str]) -> None:
+    """That a session has the provider it was asked for: ONNX Runtime goes on without one that it cannot load.
+
+    Raises:
+        MissingProvider: it has not; the message tells what is missing.
+    """
+    provider = PROVIDERS[device]
+    has = list(session.get_providers())
+    if provider not in has:
+        raise MissingProvider(f"{provider} did not start; the session has {', '.join(has)}. {_advice(missing)}")
+
+
+def why_not_started(device: Device, missing: Mapping[str, str], reason: Exception) -> MissingProvider:
+    """The error for a session that could not be made on a device."""
+    said = str(reason).strip().rstrip(".")
+    return MissingProvider(f"{PROVIDERS[device]} did not start: {said}. {_advice(missing)}".rstrip())
+
+
+def _advice(missing: Mapping[str, str]) -> str:
+    if not missing:
+        return "All libraries that it is known to need are there: compare the driver's version with sightline doctor."
+    return "Missing: " + "; ".join(f"{name} ({advice})" for name, advice in missing.items()) + "."
+
+
+class ProvenSession:
+    """A session on an engine, whose first run is computed by a reference too: no number of an engine goes unchecked.
+
+    Args:
+        session: with the engine. One that is built anew, or read from its cache, is another session.
+        reference: makes a session over the same graph on the CPU, when the first run comes.
+        precision: what the graph computes in; see ``TOLERANCES``.
+        title: of the model.
+    """
+
+    def __init__(self, session: Any, reference: Callable[[], Any], precision: str, title: str):
+        self._session, self._reference, self._precision, self._title = session, reference, precision, title
+        self.proven = False
+
+    def run(self, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """Outputs of these names, or all.
+
+        Raises:
+            EngineMismatch: the first run differs from the reference by more than the precision explains.
+        """
+        found = self._session.run(names, dict(feed))
+        if not self.proven:
+            self._prove(found, self._reference().run(names, dict(feed)))
+            self.proven = True
+        return found
+
+    def _prove(self, found: Sequence[Any], expected: Sequence[Any]) -> None:
+        accepted = TOLERANCES[self._precision]
+        worst = max((apart(*pair) for pair in zip(found, expected, strict=True)), default=0.0)
+        if not worst <= accepted:
+            raise EngineMismatch(
+                f"What TensorRT computes of {self._title} differs from ONNX Runtime on the CPU by {worst:.3g} "
+                f"(relative; {accepted:g} is accepted in {self._precision}). Use --device cuda, and report both "
+                "versions: sightline doctor."
+            )
+
+    def get_providers(self) -> list[str]:
+        """As ONNX Runtime's sessions have it."""
+        return list(self._session.get_providers())
+
+    def get_provider_graph_assignment_info(self) -> Any:
+        """As ONNX Runtime's sessions have it."""
+        return self._session.get_provider_graph_assignment_info()
+
+    def get_inputs(self) -> Any:
+        """As ONNX Runtime's sessions have it."""
+        return self._session.get_inputs()
+
+    def get_outputs(self) -> Any:
+        """As ONNX Runtime's sessions have it."""
+        return self._session.get_outputs()
+
+
+def apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest difference, relative to the largest number; infinite where only one is no number."""
+    one, other = (np.asarray(values, np.float64) for values in (found, expected))
+    if one.shape != other.shape or not np.array_equal(np.isnan(one), np.isnan(other)):
+        return float("inf")
+    largest = float(np.nanmax(np.abs(other), initial=0))
+    return float(np.nanmax(np.abs(one - other), initial=0)) / max(largest, 1e-12)
+
+
+def said_versions(query: Callable[[], str], gpu: int) -> tuple[str, str]:
+    """Name and driver of a device, from the lines of nvidia-smi's CSV; "unknown" where there is none."""
+    lines = list(_pairs(query()))
+    return lines[gpu] if gpu < len(lines) else ("unknown", "unknown")
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, comma, driver = line.partition(",")
+        if comma:
+            yield name.strip(), driver.strip()

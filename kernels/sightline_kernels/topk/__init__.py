@@ -1,0 +1,1 @@
+"""The k largest numbers of every row, and where they stand."""

@@ -1,0 +1,54 @@
+"""Two actors of Ray on this machine: the same rows, and the same care."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from job.fake_job import COUNT, HEADER, MARKED, FakeRecipe, contents, explain, load, make_inputs, with_workers
+from sightline.job.limits import Limits
+from sightline.job.reader import open_job
+from sightline.job.run import run_job
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sightline[ray]'")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """One for all of these tests: it takes seconds to start."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = str(Path(__file__).parents[1])
+        import os
+        import sys
+
+        environment = {"PYTHONPATH": os.pathsep.join([path, *sys.path])}
+        ray.init(num_cpus=2, include_dashboard=False, logging_level="error", runtime_env={"env_vars": environment})
+        yield
+        ray.shutdown()
+
+
+def test_the_same_bytes_and_finished_inputs_are_not_read_again(tmp_path: Path):
+    run_job(tmp_path / "one", HEADER, make_inputs(COUNT, MARKED), load, explain)
+    inputs, recipe = make_inputs(COUNT, MARKED), FakeRecipe(str(tmp_path), seconds=0.01)
+    first = with_workers(tmp_path / "two", inputs, recipe, on="ray", limits=Limits(seconds=0.1))
+    assert first.stopped
+    (tmp_path / "loaded.txt").unlink()
+    with_workers(tmp_path / "two", inputs, recipe, on="ray", resume=True)
+    read = (tmp_path / "loaded.txt").read_text().split()
+    assert len(read) == len(set(read)) == COUNT - first.done - len(first.set_aside)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert open_job(tmp_path / "two").verify() == []
+
+
+def test_an_actor_that_dies_is_replaced_and_poison_isolated(tmp_path: Path):
+    marked = {5: "die", 30: "once"}
+    run_job(tmp_path / "one", HEADER, make_inputs(COUNT, marked | {5: "bad"}), load, explain)
+    summary = with_workers(tmp_path / "two", make_inputs(COUNT, marked), FakeRecipe(str(tmp_path)), on="ray")
+    assert [one.position for one in summary.set_aside] == [5]
+    assert summary.restarts >= 3
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")

@@ -1,0 +1,119 @@
+"""What a provider is told and what is missing for it, on machines that are made up."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from problems import convolutional
+from sightline.dispatch import route
+from sightline.errors import MissingProvider, NoRoute
+from sightline.methods.forward.predict import Predict
+from sightline.methods.gradient.saliency import Saliency
+from sightline.routes import ort
+from sightline.routes.base import Settings
+from sightline.routes.providers import (
+    CUDA_LIBRARIES,
+    apart,
+    check_started,
+    cuda_options,
+    missing_libraries,
+    said_versions,
+    why_not_started,
+)
+
+
+def runtime(after: set[str], held: set[str], version: str = "13.2") -> Any:
+    """ONNX Runtime whose ``preload_dlls`` finds these libraries, and says much about it."""
+
+    def preload_dlls() -> None:
+        print("Failed to load something")
+        held.update(after)
+
+    return SimpleNamespace(cuda_version=version, preload_dlls=preload_dlls)
+
+
+def test_libraries_in_packages_are_loaded_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    held = {"libcuda.so.1"}
+    assert missing_libraries("cuda", runtime(set(CUDA_LIBRARIES), held), held.__contains__) == {}
+    assert capsys.readouterr().out == ""
+
+
+def test_what_torch_has_loaded_is_not_loaded_again() -> None:
+    held = set(CUDA_LIBRARIES)
+    bare = SimpleNamespace(cuda_version="13.2", preload_dlls=lambda: pytest.fail("loaded twice"))
+    assert missing_libraries("cuda", bare, held.__contains__) == {}
+
+
+def test_what_is_missing_is_named_with_what_to_install() -> None:
+    held = set(CUDA_LIBRARIES) - {"libcurand.so.10"}
+    missing = missing_libraries("tensorrt", runtime(set(), held), held.__contains__)
+    assert set(missing) == {"libcurand.so.10", "libnvinfer.so.10", "libnvonnxparser.so.10"}
+    message = str(why_not_started("tensorrt", missing, RuntimeError("it failed.")))
+    assert "did not start: it failed." in message
+    assert "libnvinfer.so.10 (pip install 'tensorrt-cu13-libs>=10.13,<11' --extra-index-url" in message
+    assert "nvidia-curand" in message
+
+
+def test_nothing_is_claimed_of_other_builds() -> None:
+    assert missing_libraries("cuda", runtime(set(), set(), "12.8"), set().__contains__) == {}
+    assert missing_libraries("cpu", runtime(set(), set()), set().__contains__) == {}
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_session_without_its_provider_is_refused(device: Any) -> None:
+    """ONNX Runtime makes one where a library is missing, and runs everything on the CPU."""
+    session = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+    with pytest.raises(MissingProvider, match=r"did not start; the session has CPUExecutionProvider\. Missing: libx"):
+        check_started(session, device, {"libx": "install x"})
+    check_started(session, "cpu", {})
+
+
+def test_a_provider_that_silently_fell_away_is_an_error_of_the_session(open_problem, monkeypatch) -> None:
+    """The real ONNX Runtime for the CPU, asked for CUDA by somebody who believes that it has it."""
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+
+    def fell_away(graph: bytes, options: Any, *, providers: Any, enable_fallback: int) -> Any:
+        return real(graph, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fell_away)
+    monkeypatch.setattr(ort, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    model = open_problem(convolutional())
+    with pytest.raises(MissingProvider, match="CUDAExecutionProvider did not start; the session has CPUExec"):
+        ort.open_session(model, (model.logits_name,), Settings("cuda"))
+
+
+def test_cuda_is_told_to_be_exact_and_steady() -> None:
+    plain, captured = cuda_options(0, captured=False), cuda_options(3, captured=True)
+    assert plain == {
+        "device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "0"
+    }  # fmt: skip
+    assert (captured["device_id"], captured["enable_cuda_graph"]) == ("3", "1")
+
+
+def test_a_device_is_named_by_its_number() -> None:
+    said = "NVIDIA H100 80GB HBM3, 580.95\nNVIDIA L4, 580.95\n"
+    assert said_versions(lambda: said, 1) == ("NVIDIA L4", "580.95")
+    assert said_versions(lambda: said, 2) == said_versions(lambda: "", 0) == ("unknown", "unknown")
+
+
+def test_difference_is_relative_and_no_number_is_none() -> None:
+    import numpy as np
+
+    assert apart(np.array([2.0, -4.0]), np.array([2.0, -5.0])) == pytest.approx(0.2)
+    assert apart(np.array([np.nan]), np.array([1.0])) == np.inf
+    assert apart(np.zeros(2), np.zeros(3)) == np.inf
+    assert apart(np.array([np.nan, 1.0]), np.array([np.nan, 1.0])) == 0
+
+
+def test_a_precision_is_the_twins_to_choose(open_problem) -> None:
+    model = open_problem(convolutional())
+    with pytest.raises(NoRoute, match=r"bf16.*torch twin alone.*sightline quantize"):
+        model.plan(Predict(), precision="bf16", route="ort")
+    assert model.plan(Saliency(), precision="bf16").provider == "torch, cpu, bf16"
+    assert route("ort").provider(Settings("cuda", gpu=2)) == "CUDAExecutionProvider on GPU 2"
+    assert route("autograd").provider(Settings("cuda", gpu=1, cuda_graphs=True)) == "torch, cuda:1, CUDA graphs"
