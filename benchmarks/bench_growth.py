@@ -201,7 +201,8 @@ def rows_of(session: Session, name: str, figures: Sequence[dict[str, Any]], othe
         kept["peak memory, largest size less smallest"] = [(peaks[-1] - peaks[0]) / 1e6]
     return [
         session.row(
-            benchmark="growth", case=f"{name}: {quantity.case}", subject=OURS, metric=metric, unit="MB" if "memory" in metric else "",
+            benchmark="growth", case=f"{name}: {quantity.case}", subject=OURS, metric=metric,
+            unit="MB" if "memory" in metric else "",
             value=middle, low=low, high=high, rounds=len(values), ratio_to="", ratio=None, ratio_low=None,
             ratio_high=None, others=others,
         )
