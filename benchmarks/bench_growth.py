@@ -37,24 +37,28 @@ from sightline.types import Batch
 
 size, threads, folder, rounds = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 
-def measure(run):
-    run()
-    seconds = []
+def measure(run, small):
+    small()  # what every run needs, however little it does
+    peak, seconds = growth(run), []
     for _ in range(rounds):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    print("FOUND", json.dumps({"seconds": seconds, "peak": growth(run)}))
+    print("FOUND", json.dumps({"seconds": seconds, "peak": peak}))
 """
 SWEEP = """
 side = 96
 model = sightline.load("demo")
 image = Batch.of(np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32))
-across = int(size**0.5)  # windows of 16 pixels, as many each way, anywhere: neighbours overlap
-places = np.linspace(0, side - 16, across).round().astype(int)
-windows = tuple((int(top), int(left), 16, 16) for top in places for left in places)
-plan = model.plan(sightline.Occlusion(windows=windows), threads=threads, batch=16, sweep={sweep!r})
-measure(lambda: plan.run(image, sightline.logit(0)))
+
+def sweep(count):
+    across = int(count**0.5)  # windows of 16 pixels, as many each way: neighbours overlap
+    places = np.linspace(0, side - 16, across).round().astype(int)
+    windows = tuple((int(top), int(left), 16, 16) for top in places for left in places)
+    plan = model.plan(sightline.Occlusion(windows=windows), threads=threads, batch=16, sweep={sweep!r})
+    return lambda: plan.run(image, sightline.logit(0))
+
+measure(sweep(size), sweep(64))
 """
 CHILDREN: Mapping[str, str] = {
     "images": """
@@ -68,8 +72,7 @@ def run(limit=size):
                      "--limit", str(limit), "--batch", "16", "--threads", str(threads), "--window", "32",
                      "--stride", "32", "--sweep", "dense"])
     assert code == 0
-run(16)
-measure(run)
+measure(run, lambda: run(32))
 """,
     "windows, dense sweep": SWEEP.format(sweep="dense"),
     "windows, incremental sweep": SWEEP.format(sweep="incremental"),
@@ -77,14 +80,15 @@ measure(run)
 from sightline_kernels.knn import cpu
 random = np.random.default_rng(0)
 rows = random.standard_normal((size, 128), dtype=np.float32)
-queries = random.standard_normal((64, 128), dtype=np.float32)
-measure(lambda: cpu.search(rows, queries, 10, threads=threads))
+queries = random.standard_normal((256, 128), dtype=np.float32)
+search = lambda count: cpu.search(rows[:count], queries, 10, threads=threads)
+measure(lambda: search(size), lambda: search(5000))
 """,
     "classes": """
 model = sightline.load(os.path.join(folder, f"classes-{size}.onnx"))
 images = Batch.of(np.random.default_rng(0).standard_normal((8, 3, 32, 32), dtype=np.float32))
 plan = model.plan(sightline.Predict(), threads=threads, batch=8)
-measure(lambda: plan.run(images).columns())
+measure(lambda: plan.run(images).columns(), lambda: plan.run(images[:1]).columns())
 """,
 }
 
@@ -105,10 +109,10 @@ class Quantity:
 
 
 QUANTITIES: Mapping[str, Quantity] = {
-    "images": Quantity((128, 256, 512, 1024), "a job: occlusion by 9 windows, demo network, PNG 96x96"),
+    "images": Quantity((64, 128, 256, 512), "a job: occlusion by 9 windows, demo network, PNG 96x96"),
     "windows, dense sweep": Quantity((64, 256, 1024, 4096), "one image, demo network, 16 per run"),
     "windows, incremental sweep": Quantity((64, 256, 1024, 4096), "one image, demo network, 16 per run"),
-    "rows": Quantity((25_000, 50_000, 100_000, 200_000), "10 nearest of 64 queries, 128 numbers a row"),
+    "rows": Quantity((50_000, 100_000, 200_000, 400_000), "10 nearest of 256 queries, 128 numbers a row"),
     "classes": Quantity((1_000, 4_000, 16_000, 64_000), f"predict, 8 images, {FEATURES} features", is_flat=False),
 }
 
@@ -193,11 +197,12 @@ def rows_of(session: Session, name: str, figures: Sequence[dict[str, Any]], othe
         "growth exponent of time, last step": exponents(quantity.sizes[-2:], seconds[-2:]),
     }
     peaks = [one["peak"] for one in figures]
-    if all(peaks) and quantity.is_flat:
-        kept["peak memory, largest size over smallest"] = [peaks[-1] / peaks[0]]
+    if None not in peaks and quantity.is_flat:
+        kept["peak memory, largest size less smallest"] = [(peaks[-1] - peaks[0]) / 1e6]
     return [
         session.row(
-            benchmark="growth", case=f"{name}: {quantity.case}", subject=OURS, metric=metric, unit="",
+            benchmark="growth", case=f"{name}: {quantity.case}", subject=OURS, metric=metric,
+            unit="MB" if "memory" in metric else "",
             value=middle, low=low, high=high, rounds=len(values), ratio_to="", ratio=None, ratio_low=None,
             ratio_high=None, others=others,
         )

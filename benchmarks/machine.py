@@ -8,7 +8,10 @@ import platform
 import re
 import subprocess
 from pathlib import Path
-from typing import Self
+
+from sightline.bench.machine import Disturbance, cpu_info
+
+__all__ = ["Disturbance", "commit", "cores", "device", "slug", "versions"]
 
 VECTORS = ("avx512f", "avx2", "asimd")  # instruction sets as /proc/cpuinfo spells them, the widest first
 PACKAGES = ("torch", "onnxruntime", "captum", "numpy")
@@ -26,7 +29,7 @@ def device() -> str:
     >>> bool(re.fullmatch(r"[a-z0-9-]+-[0-9]+core(-[a-z0-9]+)?", device()))
     True
     """
-    info = _cpuinfo()
+    info = cpu_info()
     model = info.get("model name") or platform.processor() or platform.machine()
     flags = (info.get("flags") or info.get("Features") or "").split()
     vectors = next((name for name in VECTORS if name in flags), "")
@@ -58,49 +61,6 @@ def commit() -> str:
     except OSError:
         return ""
     return described.stdout.strip() if described.returncode == 0 else ""
-
-
-class Disturbance:
-    """Counts from its making on what share of the machine's cores others were using, this process left out."""
-
-    def __init__(self, before: tuple[float, float, float] | None):
-        self._before = before
-
-    @classmethod
-    def begin(cls) -> Self:
-        """Start to count."""
-        return cls(_seconds())
-
-    def share(self) -> float | None:
-        """0 to 1; None where the system does not tell."""
-        now = _seconds()
-        if self._before is None or now is None:
-            return None
-        total, busy, own = (after - before for after, before in zip(now, self._before, strict=True))
-        return min(1.0, max(0.0, (busy - own) / total)) if total > 0 else None
-
-
-def _seconds() -> tuple[float, float, float] | None:
-    """Seconds of all cores since the start of the system, those that were busy, and those of this process."""
-    statistics = Path("/proc/stat")
-    if not statistics.exists():
-        return None
-    ticks = [int(word) for word in statistics.read_text().split("\n", 1)[0].split()[1:9]]
-    idle = ticks[3] + ticks[4]  # idle and waiting for a disk; the last of the eight is time stolen by other machines
-    rate = os.sysconf("SC_CLK_TCK")
-    times = os.times()
-    own = times.user + times.system + times.children_user + times.children_system
-    return sum(ticks) / rate, (sum(ticks) - idle) / rate, own
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return {}
-    lines = path.read_text().split("\n\n", 1)[0].splitlines()
-    pairs = (line.partition(":") for line in lines)
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _version(package: str) -> str:

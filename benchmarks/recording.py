@@ -69,6 +69,7 @@ class Session:
     command: str
     rounds: int
     results: Path
+    processor: str = "cpu"
 
     @classmethod
     def begin(cls, *, threads: int, rounds: int, results: Path, command: str) -> Session:
@@ -87,7 +88,7 @@ class Session:
     def row(self, **figures: Any) -> Row:
         """A row with this session's columns filled in."""
         return Row(
-            date=self.date, device=self.device, processor="cpu", cores=self.cores, threads=self.threads,
+            date=self.date, device=self.device, processor=self.processor, cores=self.cores, threads=self.threads,
             sightline=sightline.__version__, commit=self.commit, **self.versions, command=self.command, **figures,
         )  # fmt: skip
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from kernels.blas_on_cpu import with_blas
 from kernels.gpu_on_cpu import compiles, stand_in
 from sightline_kernels.knn import cuda, reference
 
@@ -95,3 +97,24 @@ def test_the_first_limit_is_the_kth_lowest(seed, small):
     true = 0.5 * np.square(queries[:, None].astype(np.float64) - rows).sum(axis=2)
     true -= 0.5 * np.square(queries - bank.centre).sum(axis=1)[:, None]
     assert (np.sort(true, axis=1)[:, 5] <= run.limits).all()
+
+
+@pytest.mark.parametrize("screen", ["fp32", "tf32"])
+def test_products_are_asked_for_as_the_manual_of_cublas_has_it(screen, cupy, monkeypatch):
+    """Rows and queries lie row by row, where cuBLAS counts columns."""
+
+    class Pointed(np.ndarray):
+        """An array that tells its address as CuPy's do."""
+
+        @property
+        def data(self):
+            return SimpleNamespace(ptr=self.ctypes.data)
+
+    blas = with_blas(cupy)
+    random = np.random.default_rng(4)
+    queries, rows = (random.standard_normal((count, 5)).astype(np.float32).view(Pointed) for count in (3, 8))
+    held = np.empty((3, 8), np.float32).view(Pointed)
+    monkeypatch.setattr(cupy, "empty", lambda shape, dtype: held)
+    found = cuda._products(cupy, queries, rows, screen)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(queries) @ np.asarray(rows).T, rtol=1e-6)
+    assert blas.modes == [{"fp32": 68, "tf32": 77}[screen]]  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32

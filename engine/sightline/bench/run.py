@@ -69,7 +69,7 @@ def measure(
         date=date,
         models=[{"file": one.path.name, "precision": name, "sha256": one.sha256} for name, one in models.values()],
         input_shape=(model.input.channels, *model.input_size),
-        inputs="noise" if photos[0].path is None else f"{len(photos)} photograph{'s' if len(photos) > 1 else ''}",
+        inputs="noise" if not photos[0].sha256 else f"{len(photos)} photograph{'s' if len(photos) > 1 else ''}",
         rule=asdict(grid.rule),
         machine=facts(),
         measurements=measurements,

@@ -45,7 +45,7 @@ def variants(
                 found.append((name, model))
             elif name in MADE and own == "fp32":
                 found.append((name, _made(model, name, folder, calibration)))
-                if name == "int8" and calibration.photos[0].path is None:
+                if name == "int8" and not calibration.photos[0].sha256:
                     notes.append("int8 was calibrated on noise: good for timing, for nothing else.")
             else:
                 raise UsageError(

@@ -1,0 +1,42 @@
+"""NumPy in CuPy's place for a rehearsal: kernels are compiled by a C++ compiler and run thread after thread."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+TESTS = Path(__file__).parents[2] / "tests"
+
+
+def install() -> None:
+    """Let ``import cupy`` find it."""
+    sys.path.insert(0, str(TESTS))
+    from kernels.blas_on_cpu import with_blas
+    from kernels.gpu_on_cpu import numpy_as_cupy, stand_in
+    from sightline_kernels.gram.resident import cuda as resident
+    from sightline_kernels.knn import cuda as knn
+
+    made = numpy_as_cupy()
+    compiled: dict[str, Any] = {}
+
+    def module(code: str) -> Any:
+        if code not in compiled:
+            compiled[code] = stand_in(code, Path(tempfile.mkdtemp(prefix="kernel"))).RawModule(code)
+        return compiled[code]
+
+    made.RawModule = module
+    with_blas(made)
+    made.cuda.Device = lambda *_: SimpleNamespace(synchronize=lambda: None)
+    made.cuda.runtime = SimpleNamespace(
+        runtimeGetVersion=lambda: 0, getDeviceProperties=lambda _: {"name": b"rehearsal"}
+    )
+    made.from_dlpack = np.from_dlpack
+    made.__version__ = "rehearsal"
+    sys.modules["cupy"] = made  # type: ignore[assignment]
+    setattr(resident, "pointer", lambda array: array.ctypes.data)  # noqa: B010 - a function of another module
+    setattr(knn, "_products", lambda _cupy, queries, rows, _screen: queries @ rows.T)  # noqa: B010

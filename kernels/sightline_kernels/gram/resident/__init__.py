@@ -1,0 +1,1 @@
+"""Gram matrices of maps that lie on the device already, where the answers stay."""
