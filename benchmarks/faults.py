@@ -38,19 +38,7 @@ from sightline.types import Batch, Result
 
 COUNT, SHARD, BATCH = 96, 8, 4
 METHOD = sl.Occlusion(window=24, stride=12)
-FLAGS = [
-    "--window",
-    "16",
-    "--stride",
-    "8",
-    "--batch",
-    str(BATCH),
-    "--shard",
-    str(SHARD),
-    "--threads",
-    "1",
-    "--resume",
-]
+FLAGS = {"window": METHOD.window, "stride": METHOD.stride, "batch": BATCH, "shard": SHARD, "threads": 1}
 BEGIN, END = "<!-- faults:begin -->", "<!-- faults:end -->"
 
 
@@ -76,8 +64,9 @@ class Bench:
 
     def start(self, out: Path, *flags: str, images: Path | None = None) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "sightline", "run", "occlusion", "demo", str(images or self.pictures)]
+        given = [word for name, value in FLAGS.items() for word in (f"--{name}", str(value))]
         with (self.root / "said.txt").open("wb") as said:
-            return subprocess.Popen([*command, "-o", str(out), *FLAGS, *flags], stdout=said, stderr=said)
+            return subprocess.Popen([*command, "-o", str(out), *given, "--resume", *flags], stdout=said, stderr=said)
 
     def ended(self, process: subprocess.Popen[bytes], code: int = 0) -> None:
         found = process.wait()
