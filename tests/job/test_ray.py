@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +25,6 @@ def cluster() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = str(Path(__file__).parents[1])
-        import os
-        import sys
-
         environment = {"PYTHONPATH": os.pathsep.join([path, *sys.path])}
         ray.init(num_cpus=2, include_dashboard=False, logging_level="error", runtime_env={"env_vars": environment})
         yield
@@ -45,10 +44,10 @@ def test_the_same_bytes_and_finished_inputs_are_not_read_again(tmp_path: Path):
     assert open_job(tmp_path / "two").verify() == []
 
 
-def test_an_actor_that_dies_is_replaced_and_poison_isolated(tmp_path: Path):
-    marked = {5: "die", 30: "once"}
-    run_job(tmp_path / "one", HEADER, make_inputs(COUNT, marked | {5: "bad"}), load, explain)
-    summary = with_workers(tmp_path / "two", make_inputs(COUNT, marked), FakeRecipe(str(tmp_path)), on="ray")
-    assert [one.position for one in summary.set_aside] == [5]
-    assert summary.restarts >= 3
+def test_an_actor_that_dies_is_replaced(tmp_path: Path):
+    """What follows from a death, poison among it, is the crew's and tested with processes, which start sooner."""
+    inputs = make_inputs(28, {10: "once"})
+    run_job(tmp_path / "one", HEADER, inputs, load, explain)
+    summary = with_workers(tmp_path / "two", inputs, FakeRecipe(str(tmp_path)), on="ray")
+    assert (summary.restarts, summary.set_aside) == (1, ())
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
