@@ -97,7 +97,11 @@ def _is_image(name: str) -> bool:
 
 
 def read_image(
-    source: Path | bytes, *, channels: Literal["RGB", "L"] = "RGB", pixel_limit: int = PIXEL_LIMIT
+    source: Path | bytes,
+    *,
+    channels: Literal["RGB", "L"] = "RGB",
+    pixel_limit: int = PIXEL_LIMIT,
+    name: str | None = None,
 ) -> Image.Image:
     """Decode one photograph to 8 bits a channel, upright, without transparency.
 
@@ -109,11 +113,13 @@ def read_image(
         source: a file, or the bytes of one.
         channels: "RGB", or "L" for one channel of luminance (ITU-R 601).
         pixel_limit: a larger width times height is refused before anything is decoded; at most `PIXEL_LIMIT`.
+        name: what errors call the image; the file's path unless given.
 
     Raises:
         BadImage: the source cannot be read, is no image, is damaged, or is larger than ``pixel_limit``.
     """
-    name = f"An image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if name is None:
+        name = f"An image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read_bytes(source)
     if not data:
         raise BadImage(f"{name} is empty (0 bytes). Copy the file again.")

@@ -115,7 +115,7 @@ def load_photo(photograph: Callable[[Any, Photo], tuple[FloatArray, Photo]]) -> 
         except OSError as reason:
             raise BadImage(f"{one.path} cannot be read: {reason.strerror or reason}.") from reason
         photo = Photo(one.id, one.path, hashlib.sha256(content).hexdigest())
-        return Loaded(*photograph(read_image(content), photo))
+        return Loaded(*photograph(read_image(content, name=str(one.path)), photo))
 
     return load
 
