@@ -53,11 +53,17 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     for path in walk_images(given):
         found.setdefault(os.path.abspath(path), Path(path))  # noqa: PTH100 - resolve() would merge two links to one file
     if not found:
-        raise NoImages(
-            f"No image was found in {', '.join(map(repr, given)) or 'an empty list of paths'}. Files with these "
-            f"suffixes are looked for: {' '.join(SUFFIXES)}. Name a file outright to take it whatever its suffix."
-        )
+        raise no_image(given)
     return list(found.values())
+
+
+def no_image(paths: Iterable[str | Path]) -> NoImages:
+    """What to raise where paths hold none."""
+    given = ", ".join(repr(str(path)) for path in paths) or "an empty list of paths"
+    return NoImages(
+        f"No image was found in {given}. Files with these suffixes are looked for: {' '.join(SUFFIXES)}. Name a file "
+        "outright to take it whatever its suffix."
+    )
 
 
 def walk_images(paths: Iterable[str | Path]) -> Iterator[str]:
@@ -112,7 +118,11 @@ def _search(folder: str, visited: set[str]) -> Iterator[str]:
 
 
 def read_image(
-    source: Path | bytes, *, channels: Literal["RGB", "L"] = "RGB", pixel_limit: int = PIXEL_LIMIT
+    source: Path | bytes,
+    *,
+    channels: Literal["RGB", "L"] = "RGB",
+    pixel_limit: int = PIXEL_LIMIT,
+    name: str | None = None,
 ) -> Image.Image:
     """Decode one photograph to 8 bits a channel, upright, without transparency.
 
@@ -124,11 +134,13 @@ def read_image(
         source: a file, or the bytes of one.
         channels: "RGB", or "L" for one channel of luminance (ITU-R 601).
         pixel_limit: a larger width times height is refused before anything is decoded; at most `PIXEL_LIMIT`.
+        name: what errors call the image; the file's path unless given.
 
     Raises:
         BadImage: the source cannot be read, is no image, is damaged, or is larger than ``pixel_limit``.
     """
-    name = f"An image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if name is None:
+        name = f"An image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read_bytes(source)
     if not data:
         raise BadImage(f"{name} is empty (0 bytes). Copy the file again.")

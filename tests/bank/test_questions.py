@@ -73,6 +73,7 @@ def test_search_by_id_against_brute_force(bank: Bank, rows: np.ndarray, capsys: 
     ("flags", "said"),
     [
         ([], "Say what to look for"),
+        (["1_13", "--threads", "0"], "--threads 0 must be at least 1"),
         (["1_13", "-k", "0"], "-k 0 must be between 1 and 1024"),
         (["nothing.jpg"], "made from features"),
         (["--duplicates", "1", "--metric", "inner_product"], "needs a distance"),
@@ -84,6 +85,18 @@ def test_questions_that_cannot_be_answered(
 ) -> None:
     assert call(["search", str(bank.folder), *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_flood_of_duplicates_is_cut_as_text_and_whole_as_json(
+    bank: Bank, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["search", str(bank.folder), "--duplicates", "100"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("435 pairs")  # 30 x 29 / 2
+    assert said[-1] == "  and 335 more; --json lists them all"
+    assert len(said) == 102
+    assert call(["search", str(bank.folder), "--duplicates", "100", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["near_duplicates"]["pairs"]) == 435
 
 
 def test_labels_by_rule(tmp_path: Path) -> None:

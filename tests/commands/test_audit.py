@@ -198,6 +198,7 @@ def test_a_worker_that_cannot_begin_is_told(audited: Path, tmp_path: Path) -> No
         (("demo", "SAME", "--images", "SCENES", "-o", "OUT", "--section", "party"), 2, r"Did you mean 'parity'"),
         (("demo", "SAME", "--images", "SCENES", "-o", "OUT", "--labels-by", "folder"), 2, r"No class is named"),
         (("demo", "SAME", "--images", "SCENES", "-o", "OUT", "--maps", "0"), 2, r"must be at least 1"),
+        (("demo", "SAME", "--images", "SCENES", "-o", "OUT", "--threads", "0"), 2, r"must be at least 1"),
         (("--explain", "parity.cosin"), 2, r"Did you mean 'parity.cosine'"),
         (("--diff", "SAME"), 2, r"compares two audits"),
     ],
@@ -230,7 +231,8 @@ def test_accuracy_that_nobody_can_know_fails_where_it_is_gated(
     assert shell(*asked, "-o", tmp_path / "with", "--labels-by", "number").code == 0
     told = shell("audit", "--explain", "parity.accuracy", "--gates", gates)
     assert "share of photographs whose highest class is their label" in told.out
-    changed = shell("audit", "--diff", tmp_path / "without", "--diff", tmp_path / "with")
+    changed = shell("audit", "--diff", tmp_path / "without", tmp_path / "with")
+    assert shell("audit", "--diff", tmp_path / "without", "--diff", tmp_path / "with").out == changed.out
     assert "parity.accuracy: not measured -> " in changed.out
 
 

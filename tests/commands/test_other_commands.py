@@ -72,8 +72,10 @@ def test_plan(shell: Shell, net: Path) -> None:
     assert (facts["route"], facts["provider"]) == ("ort", "CPUExecutionProvider")
     assert facts["passes"] == 3 * 3 + 1
     assert facts["macs"] == 10 * 2296
-    settings = {"device": "cpu", "threads": 2, "batch": None, "memory": 2 << 30, "sweep": "auto", "size": None}
-    assert facts["settings"] == settings
+    assert facts["settings"] == {
+        "device": "cpu", "threads": 2, "batch": None, "memory": 2 << 30, "sweep": "auto", "size": None,
+        "gpu": 0, "precision": "fp32", "cuda_graphs": False,
+    }  # fmt: skip
     facts = shell("plan", "saliency", net, "--json").json
     assert facts["route"] == "autograd"
     assert [refusal["route"] for refusal in facts["refusals"]] == ["ort", "tensorrt"]

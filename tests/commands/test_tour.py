@@ -62,6 +62,11 @@ def test_what_cannot_be_answered_says_so_and_the_rest_goes_on(shell: Shell, scen
     assert "1 photographs are too few" in found["neighbours"]["reason"]
     assert found["neighbours"]["answer"] is None
     assert found["gram"]["answer"]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    partly = shell("tour", net, one, broken, "-o", tmp_path / "partly", "--chapter", "filters", *plain)
+    assert partly.code == 4
+    assert "Set aside: broken.png" in partly.err
     again = shell("tour", net, one, "-o", tmp_path, *plain)
     assert again.code == 3
     assert "holds no tour" in again.err

@@ -10,7 +10,7 @@ import pytest
 
 from problems import make_model, node
 from sightline.graph.layers import infer_shapes
-from sightline.graph.receptive import receptive_fields
+from sightline.graph.receptive import ReceptiveField, receptive_fields
 
 SIDE = 19, 23  # height and width; odd, and large against most fields
 
@@ -71,14 +71,8 @@ def seen(model: onnx.ModelProto) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_fields_are_the_bounds_of_what_changes(seed: int) -> None:
-    proto = random_stack(seed)
-    model = ir.serde.deserialize_model(proto)
-    shapes = infer_shapes(model, (1, 1, *SIDE))
-    name = proto.graph.output[0].name
-    field, changes = receptive_fields(model, shapes)[name], seen(proto)
-    assert changes.shape[:2] == shapes[name][2:]
+def bounds(field: ReceptiveField, changes: np.ndarray) -> None:
+    """The field holds all pixels that change an output, and no more than their extent."""
     rows, columns = np.arange(SIDE[0]), np.arange(SIDE[1])
     for y in range(changes.shape[0]):
         for x in range(changes.shape[1]):
@@ -92,6 +86,58 @@ def test_fields_are_the_bounds_of_what_changes(seed: int) -> None:
             if len(inside_rows) == height and len(inside_columns) == width and len(touched_rows):
                 assert (touched_rows.min(), touched_rows.max()) == (top, top + height - 1)
                 assert (touched_columns.min(), touched_columns.max()) == (left, left + width - 1)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_fields_are_the_bounds_of_what_changes(seed: int) -> None:
+    proto = random_stack(seed)
+    model = ir.serde.deserialize_model(proto)
+    shapes = infer_shapes(model, (1, 1, *SIDE))
+    name = proto.graph.output[0].name
+    field, changes = receptive_fields(model, shapes)[name], seen(proto)
+    assert changes.shape[:2] == shapes[name][2:]
+    bounds(field, changes)
+
+
+def test_shuffled_and_picked_channels_keep_their_window_and_zeros_around_a_map_move_it() -> None:
+    arrays = {
+        "k": np.full((4, 1, 3, 3), 0.25), "groups": np.array([1, 2, 2, *SIDE]), "flat": np.array([1, 4, *SIDE]),
+        "from": np.array([1]), "to": np.array([4]), "axis": np.array([1]), "some": np.array([2, 0]),
+        "around": np.array([0, 0, 2, 1, 0, 0, 0, 3]), "mix": np.full((1, 2, 2, 3), 0.5),
+    }  # fmt: skip
+    nodes = [
+        node("Conv", "image k", "conv", pads=[1, 1, 1, 1]),
+        node("Reshape", "conv groups", "grouped"),
+        node("Transpose", "grouped", "turned", perm=[0, 2, 1, 3, 4]),
+        node("Reshape", "turned flat", "shuffled"),
+        node("Slice", "shuffled from to axis", "three"),
+        node("Gather", "three some", "two", axis=1),
+        node("Pad", "two around", "padded"),
+        node("Conv", "padded mix", "out", strides=[1, 2]),
+    ]
+    proto = make_model(nodes, arrays, shape=[1, 1, *SIDE], outputs={"out": [1, 1, None, None]})
+    model = ir.serde.deserialize_model(proto)
+    field, changes = receptive_fields(model, infer_shapes(model, (1, 1, *SIDE)))["out"], seen(proto)
+    assert field.size == (4, 5)
+    bounds(field, changes)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge"])
+def test_borders_that_are_read_from_elsewhere_have_no_window(mode: str) -> None:
+    around = {"around": np.array([0, 0, 2, 2, 0, 0, 2, 2])}
+    proto = make_model(
+        [node("Pad", "image around", "out", mode=mode)], around, shape=[1, 1, *SIDE], outputs={"out": [None] * 4}
+    )
+    model = ir.serde.deserialize_model(proto)
+    assert "out" not in receptive_fields(model, infer_shapes(model, (1, 1, *SIDE)))
+
+
+@pytest.mark.parametrize("perm", [[0, 1, 3, 2], [0, 2, 3, 1]])
+def test_turned_maps_have_no_window(perm: list[int]) -> None:
+    square = [1, 3, 3, 3]
+    proto = make_model([node("Transpose", "image", "out", perm=perm)], {}, shape=square, outputs={"out": [None] * 4})
+    model = ir.serde.deserialize_model(proto)
+    assert "out" not in receptive_fields(model, infer_shapes(model, tuple(square)))
 
 
 @pytest.mark.parametrize(

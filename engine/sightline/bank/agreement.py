@@ -34,7 +34,9 @@ class LabelAgreement:
     images: int
 
 
-def label_agreement(bank: Bank, space: Space, labels: tuple[str, ...], *, k: int, metric: Metric) -> LabelAgreement:
+def label_agreement(
+    bank: Bank, space: Space, labels: tuple[str, ...], *, k: int, metric: Metric, threads: int | None = None
+) -> LabelAgreement:
     """Ask every image of the bank for its neighbours in a space; of several positions of an image, their mean.
 
     Raises:
@@ -44,7 +46,7 @@ def label_agreement(bank: Bank, space: Space, labels: tuple[str, ...], *, k: int
     asked = np.flatnonzero(counts[codes] > 1)
     if not len(asked):
         raise UsageError(f"No two images share a label ({names[0]!r}, …): there is nothing to agree on.")
-    found = neighbours_within(bank, space, k=k, metric=metric)
+    found = neighbours_within(bank, space, k=k, metric=metric, threads=threads)
     near = codes[found.rows[asked]]  # (n, k)
     same = near == codes[asked, None]
     votes = np.array([_majority(row, len(names)) for row in near])
@@ -59,9 +61,9 @@ def label_agreement(bank: Bank, space: Space, labels: tuple[str, ...], *, k: int
     )
 
 
-def neighbours_within(bank: Bank, space: Space, *, k: int, metric: Metric) -> Neighbours:
+def neighbours_within(bank: Bank, space: Space, *, k: int, metric: Metric, threads: int | None = None) -> Neighbours:
     """(N, k) the nearest other images of every image of the bank."""
-    return nearest_others(image_blocks(bank, space), k=k, metric=metric)
+    return nearest_others(image_blocks(bank, space), k=k, metric=metric, threads=threads)
 
 
 def _majority(near: IntArray, classes: int) -> int:

@@ -23,7 +23,9 @@ class Pair:
     distance: float
 
 
-def near_duplicates(bank: Bank, space: Space, threshold: float, *, metric: Metric) -> list[Pair]:
+def near_duplicates(
+    bank: Bank, space: Space, threshold: float, *, metric: Metric, threads: int | None = None
+) -> list[Pair]:
     """Every pair of images no farther apart than the threshold, nearest first, the lower row first in each.
 
     Of an image with more than 1,023 others that near, the nearest of them are told.
@@ -35,7 +37,7 @@ def near_duplicates(bank: Bank, space: Space, threshold: float, *, metric: Metri
         full = list[NDArray[np.bool_]]()
         for start in range(0, len(asked), CHUNK):
             queries = asked[start : start + CHUNK]
-            near = nearest(rows_at(blocks, queries), blocks, k=k, metric=metric)
+            near = nearest(rows_at(blocks, queries), blocks, k=k, metric=metric, threads=threads)
             close = near.scores <= threshold
             full.append(np.asarray(close.all(axis=1)))
             for query, column in zip(*np.nonzero(close), strict=True):

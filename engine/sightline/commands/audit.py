@@ -58,7 +58,10 @@ def audit(
     limit: Annotated[int | None, Parameter(help="At most so many photographs.")] = None,
     seed: Annotated[int, Parameter(help="Of noise and shuffles.")] = 0,
     threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,
-    diff: Annotated[tuple[Path, ...], Parameter(help="Two audits: tell which figures changed.")] = (),
+    diff: Annotated[
+        tuple[Path, ...],
+        Parameter(help="Two audits, before and after: tell which figures changed.", consume_multiple=True),
+    ] = (),
     explain: Annotated[str | None, Parameter(help="Tell what a figure means and which rules hold it.")] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
@@ -73,8 +76,11 @@ def audit(
         raise UsageError(
             "Give a reference, candidates and photographs: sightline audit REF.onnx CAND.onnx --images DIR -o DIR."
         )
-    if min(maps, window, stride, attacked, 1 if limit is None else limit) < 1 or seed < 0:
-        raise UsageError("--maps, --window, --stride, --attacked and --limit must be at least 1, --seed at least 0.")
+    counts = (maps, window, stride, attacked, *(one for one in (limit, threads) if one is not None))
+    if min(counts) < 1 or seed < 0:
+        raise UsageError(
+            "--maps, --window, --stride, --attacked, --limit and --threads must be at least 1, --seed at least 0."
+        )
     unknown = [one for one in section if one not in section_names()]
     if unknown:
         raise UnknownName("section", unknown[0], section_names())
@@ -241,7 +247,7 @@ def _explain(figure: str, rules: Sequence[Rule]) -> int:
 
 def _diff(paths: Sequence[Path], *, json: bool) -> int:
     if len(paths) != 2:
-        raise UsageError("--diff compares two audits: --diff BEFORE.json AFTER.json (each option once per file).")
+        raise UsageError(f"--diff compares two audits, {len(paths)} given: --diff BEFORE.json AFTER.json.")
     rows = difference(read_record(paths[0]), read_record(paths[1]))
     if json:
         print(

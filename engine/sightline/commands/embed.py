@@ -38,6 +38,8 @@ def embed(
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
 ) -> int:
     """Lay a bank out in the plane, and say what was lost."""
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads} must be at least 1.")
     opened = open_bank(bank)
     chosen = opened.space(space)
     if len(opened) < FEWEST:
@@ -49,7 +51,7 @@ def embed(
     found = pca(rows) if method == "pca" else tsne(rows, perplexity=perplexity, seed=seed, threads=threads)
     make_folder(out)
     _write_table(out / "coordinates.parquet", opened, found, colours)
-    near = neighbours_within(opened, chosen, k=min(NEAR, len(opened) - 1), metric="l2")
+    near = neighbours_within(opened, chosen, k=min(NEAR, len(opened) - 1), metric="l2", threads=threads)
     write_scatter(out / "embedding.html", opened, Scatter(found, _facts(opened, chosen, found), colours, near.rows))
     facts = {"command": "embed", "bank": str(bank), "out": str(out), **_facts(opened, chosen, found)}
     print(json_format.dumps(facts, ensure_ascii=False) if json else _text(facts))

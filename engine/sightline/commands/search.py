@@ -19,6 +19,8 @@ from sightline.bank.space import PIXELS, Space
 from sightline.errors import UsageError
 from sightline.report.neighbours_page import Answer, write_neighbours
 
+LISTED = 100  # near duplicates that are printed as text
+
 
 def search(
     bank: Annotated[Path, Parameter(help="A folder that sightline index wrote.")],
@@ -41,6 +43,8 @@ def search(
     """Find the nearest images of a bank, exactly."""
     if not 1 <= k <= MOST:
         raise UsageError(f"-k {k} must be between 1 and {MOST}.")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads} must be at least 1.")
     opened = open_bank(bank)
     if not len(opened):
         raise UsageError(f"{bank} holds no images yet.")
@@ -53,7 +57,9 @@ def search(
     if query:
         asked = queries_of(opened, query, spaces, model=model, threads=threads)
         found = {
-            one.name: nearest(asked.rows[one.name], image_blocks(opened, one), k=min(k, len(opened)), metric=metric)
+            one.name: nearest(
+                asked.rows[one.name], image_blocks(opened, one), k=min(k, len(opened)), metric=metric, threads=threads
+            )
             for one in spaces
         }
         facts["queries"] = [
@@ -62,12 +68,14 @@ def search(
         ]
         answers = [Answer(name, asked.paths[row], _answer(found, row)) for row, name in enumerate(asked.ids)]
     agreements = (
-        [label_agreement(opened, one, labels, k=k, metric=metric) for one in spaces] if labels is not None else []
+        [label_agreement(opened, one, labels, k=k, metric=metric, threads=threads) for one in spaces]
+        if labels is not None
+        else []
     )
     if agreements:
         facts["label_agreement"] = [_agreement_facts(one) for one in agreements]
     if duplicates is not None:
-        facts["near_duplicates"] = _duplicate_facts(opened, spaces[0], duplicates, metric)
+        facts["near_duplicates"] = _duplicate_facts(opened, spaces[0], duplicates, metric, threads)
     if html is not None:
         write_neighbours(html, opened, answers, agreements, labels or (), metric)
         facts["html"] = str(html)
@@ -101,10 +109,12 @@ def _agreement_facts(one: LabelAgreement) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _duplicate_facts(bank: Bank, space: Space, threshold: float, metric: Metric) -> dict[str, Any]:
+def _duplicate_facts(
+    bank: Bank, space: Space, threshold: float, metric: Metric, threads: int | None
+) -> dict[str, Any]:
     if metric == "inner_product":
         raise UsageError("--duplicates needs a distance: --metric l2 or cosine.")
-    pairs = near_duplicates(bank, space, threshold, metric=metric)
+    pairs = near_duplicates(bank, space, threshold, metric=metric, threads=threads)
     return {
         "space": space.name,
         "threshold": threshold,
@@ -132,7 +142,9 @@ def _text(facts: dict[str, Any]) -> str:
             f"{len(found['pairs'])} pairs no farther apart than {found['threshold']:g} in {found['space']}, in "
             f"{len(found['clusters'])} clusters"
         )
-        lines += [f"  {distance:12.6g}  {one}  {other}" for one, other, distance in found["pairs"]]
+        lines += [f"  {distance:12.6g}  {one}  {other}" for one, other, distance in found["pairs"][:LISTED]]
+        if len(found["pairs"]) > LISTED:
+            lines.append(f"  and {len(found['pairs']) - LISTED} more; --json lists them all")
     if "html" in facts:
         lines.append(f"Page: {facts['html']}")
     return "\n".join(lines)

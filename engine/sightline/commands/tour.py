@@ -75,7 +75,7 @@ def tour(
         record["chapters"] = [_record(one) for one in found]
     write_atomically(out / RESULT, [json_format.dumps(record, indent=1).encode()])
     print(json_format.dumps(record) if json else page)
-    return 0
+    return 4 if aside else 0
 
 
 def _tell(visited: Visited) -> None:

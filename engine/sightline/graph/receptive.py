@@ -7,11 +7,14 @@ operator is the one of Araujo, Norris, Sim, "Computing Receptive Fields of Convo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 import onnx_ir as ir
+
+from sightline.graph.constants import constant_array
 
 Extent = tuple[int, int]  # height, width
 
@@ -104,7 +107,56 @@ def _rule(
         return lambda seen: None if seen[0] is None else _slid(node, seen[0], shapes)
     if node.op_type in POSITIONWISE and (node.op_type not in ("Concat", "Split") or _along_channels(node)):
         return _union
+    if node.op_type in ("Reshape", "Transpose", "Slice", "Gather") and _only_channels_move(node, shapes):
+        return lambda seen: seen[0]
+    if node.op_type == "Pad":
+        return lambda seen: None if seen[0] is None else _padded(node, seen[0])
     return None
+
+
+def _only_channels_move(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether height and width stay the last two axes, as where channels are shuffled between groups."""
+    before, after = (shapes.get(str(value.name), ()) for value in (node.inputs[0], node.outputs[0]) if value)
+    if min(len(before), len(after)) < 3 or before[-2:] != after[-2:]:
+        return False
+    if node.op_type == "Reshape":  # row-major order leaves them alone where what is before them counts the same
+        return math.prod(before) == math.prod(after)
+    if node.op_type == "Transpose":
+        order = node.attributes.get("perm")
+        rank = len(before)
+        return order is not None and tuple(order.as_ints())[-2:] == (rank - 2, rank - 1)
+    if node.op_type == "Gather":
+        axis = node.attributes.get("axis")
+        return (
+            len(before) == len(after) and (axis.as_int() if axis is not None else 0) % len(before) < len(before) - 2
+        )
+    axes = constant_array(node.inputs[3]) if len(node.inputs) > 3 else None
+    return axes is not None and all(int(axis) % len(before) < len(before) - 2 for axis in axes)
+
+
+def _padded(node: ir.Node, field: ReceptiveField) -> ReceptiveField | None:
+    """Zeros around a map only move it; mirrored or repeated borders are read from elsewhere."""
+    mode = node.attributes.get("mode")
+    if mode is not None and mode.as_string() != "constant":
+        return None
+    amounts = _pad_amounts(node)
+    if amounts is None or len(amounts) != 8:
+        return None
+    return ReceptiveField(
+        field.rows.slid(kernel=1, stride=1, dilation=1, pad=amounts[2]),
+        field.columns.slid(kernel=1, stride=1, dilation=1, pad=amounts[3]),
+    )
+
+
+def _pad_amounts(node: ir.Node) -> tuple[int, ...] | None:
+    """Begins and ends of all four axes; None where they are computed or told for some axes alone."""
+    attribute = node.attributes.get("pads")  # before opset 11
+    if attribute is not None:
+        return tuple(attribute.as_ints())
+    given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    if given is None or (len(node.inputs) > 3 and node.inputs[3] is not None):
+        return None
+    return tuple(int(amount) for amount in given)
 
 
 def _union(seen: list[ReceptiveField | None]) -> ReceptiveField | None:

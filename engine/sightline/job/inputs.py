@@ -168,7 +168,7 @@ def load_photo(photograph: Callable[[Any, Photo], tuple[FloatArray, Photo]]) -> 
         content = one.read()
         place = "" if one.content is None else one.place
         photo = Photo(one.id, one.path, hashlib.sha256(content).hexdigest(), place=place)
-        return Loaded(*photograph(read_image(content), photo))
+        return Loaded(*photograph(read_image(content, name=place or str(one.path)), photo))
 
     return load
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from sightline.errors import NoImages
-from sightline.image import walk_images
+from sightline.image import no_image, walk_images
 from sightline.job.sources.files import absolute, distinct_names, files_of
 from sightline.job.sources.listing import Chain, Listing
 from sightline.job.sources.parquet import as_store, parquet_rows
@@ -65,8 +65,7 @@ def find_inputs(paths: Sequence[Path | str]) -> Chain:
                     pass
     chain = Chain(parts)
     if not len(chain):
-        given = ", ".join(repr(str(path)) for path in paths) or "an empty list of paths"
-        raise NoImages(f"No image was found in {given}.")
+        raise no_image(paths)
     return chain.with_distinct_ids()
 
 
