@@ -131,6 +131,8 @@ def in_process(given: argparse.Namespace, name: str, folder: Path, seconds: floa
     command += ["--dry-run"] if given.dry_run else []
     folders = [*filter(None, given.packages.split(":")), *ROOTS, os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": ":".join(filter(None, folders)), "PYTHONUNBUFFERED": "1"}
+    if given.dry_run:  # what is tiny is over before a second thread has woken up
+        environment |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     start, ended = time.perf_counter(), ""
     with log.open("wb") as output:
         try:

@@ -42,7 +42,7 @@ SCALARS = {
 
 
 def compiles(source: str, chip: str) -> None:
-    """Fails unless NVRTC takes a source for a chip; skips where it is not installed."""
+    """Fails unless NVRTC takes a source for a chip; skips where it is not installed, which the dev extra does."""
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVIDIA's run-time compiler is not installed")
     try:
         _, program = nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], [])

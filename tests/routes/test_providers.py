@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from problems import convolutional
+from sightline.commands.doctor import machine_facts
 from sightline.dispatch import route
 from sightline.errors import MissingProvider, NoRoute
 from sightline.methods.forward.predict import Predict
@@ -16,6 +17,7 @@ from sightline.routes import ort
 from sightline.routes.base import Settings
 from sightline.routes.providers import (
     CUDA_LIBRARIES,
+    PROVIDERS,
     apart,
     check_started,
     cuda_options,
@@ -82,6 +84,7 @@ def test_a_provider_that_silently_fell_away_is_an_error_of_the_session(open_prob
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fell_away)
     monkeypatch.setattr(ort, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "missing_libraries", lambda device, runtime: {})
     model = open_problem(convolutional())
     with pytest.raises(MissingProvider, match="CUDAExecutionProvider did not start; the session has CPUExec"):
         ort.open_session(model, (model.logits_name,), Settings("cuda"))
@@ -117,3 +120,17 @@ def test_a_precision_is_the_twins_to_choose(open_problem) -> None:
     assert model.plan(Saliency(), precision="bf16").provider == "torch, cpu, bf16"
     assert route("ort").provider(Settings("cuda", gpu=2)) == "CUDAExecutionProvider on GPU 2"
     assert route("autograd").provider(Settings("cuda", gpu=1, cuda_graphs=True)) == "torch, cuda:1, CUDA graphs"
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_plan_is_refused_where_libraries_are_missing(open_problem, monkeypatch, device: Any) -> None:
+    """Before anything runs, and doctor says the same."""
+    monkeypatch.setattr(ort, "installed_runtimes", lambda: {"onnxruntime-gpu": "1.31.1"})
+    monkeypatch.setattr(ort, "available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(ort, "missing_libraries", lambda device, runtime: {"libcudnn.so.9": "pip install cudnn"})
+    assert ort.provider_obstacles(device) == [
+        f"{PROVIDERS[device]} cannot start here. Missing: libcudnn.so.9 (pip install cudnn)."
+    ]
+    with pytest.raises(NoRoute, match=r"cannot start here\. Missing: libcudnn"):
+        open_problem(convolutional()).plan(Predict(), device=device)
+    assert machine_facts()["devices"][device] == ort.provider_obstacles(device)

@@ -33,6 +33,7 @@ from sightline.routes.providers import (
     PROVIDERS,
     TENSORRT,
     ProvenSession,
+    advice,
     check_started,
     cuda_options,
     missing_libraries,
@@ -358,7 +359,10 @@ def provider_obstacles(device: Device) -> list[str]:
     if not available:
         return ["ONNX Runtime is not installed: pip install 'sightline[cpu]' (or 'sightline[gpu]', never both)."]
     if PROVIDERS[device] in available:
-        return []
+        import onnxruntime
+
+        missing = missing_libraries(device, onnxruntime)
+        return [f"{PROVIDERS[device]} cannot start here. {advice(missing)}"] if missing else []
     beside = f" {TENSORRT}" if device == "tensorrt" else ""
     return [
         f"This ONNX Runtime has no {PROVIDERS[device]}; it has {', '.join(available)}. "

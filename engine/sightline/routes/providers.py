@@ -97,16 +97,17 @@ def check_started(session: Any, device: Device, missing: Mapping[str, str]) -> N
     provider = PROVIDERS[device]
     has = list(session.get_providers())
     if provider not in has:
-        raise MissingProvider(f"{provider} did not start; the session has {', '.join(has)}. {_advice(missing)}")
+        raise MissingProvider(f"{provider} did not start; the session has {', '.join(has)}. {advice(missing)}")
 
 
 def why_not_started(device: Device, missing: Mapping[str, str], reason: Exception) -> MissingProvider:
     """The error for a session that could not be made on a device."""
     said = str(reason).strip().rstrip(".")
-    return MissingProvider(f"{PROVIDERS[device]} did not start: {said}. {_advice(missing)}".rstrip())
+    return MissingProvider(f"{PROVIDERS[device]} did not start: {said}. {advice(missing)}".rstrip())
 
 
-def _advice(missing: Mapping[str, str]) -> str:
+def advice(missing: Mapping[str, str]) -> str:
+    """What to install."""
     if not missing:
         return "All libraries that it is known to need are there: compare the driver's version with sightline doctor."
     return "Missing: " + "; ".join(f"{name} ({advice})" for name, advice in missing.items()) + "."
