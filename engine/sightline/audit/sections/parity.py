@@ -168,6 +168,10 @@ def usual_preprocessings(of: Preprocess) -> Iterator[tuple[str, Preprocess]]:
     if of.channels != "L":
         order = "BGR" if of.channels == "RGB" else "RGB"
         yield f"colours in the order {order}", of.changed(channels=order)
+        yield (  # whoever swaps the first layer's kernels swaps their normalisation, too
+            f"colours in the order {order}, each with its own mean and std",
+            of.changed(channels=order, mean=of.mean[::-1], std=of.std[::-1]),
+        )
     for name, other in PRESETS.items():
         if len(other.mean) == len(of.mean):
             changed = of.changed(scale=other.scale, mean=other.mean, std=other.std)
