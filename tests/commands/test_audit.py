@@ -313,4 +313,31 @@ def test_variants_in_other_precisions(shell: Shell, scenes: Path, tmp_path: Path
     assert notes["sightline.exporter"].endswith("int8, minmax over 24 images")
     assert "int8 needs photographs" in shell("quantize", "demo", "--to", "int8", "-o", tmp_path / "x.onnx").err
     excluded = shell("quantize", "demo", "--to", "fp16", "-o", tmp_path / "y.onnx", "--exclude", "nothing")
-    assert "No node is named 'nothing'" in excluded.err
+    assert "No layer is named 'nothing'" in excluded.err
+    for name, to in (("half.onnx", "fp16"), ("int8.onnx", "int8")):
+        again = shell("quantize", tmp_path / name, "--to", to, "--calib", scenes, "-o", tmp_path / "z.onnx")
+        assert (again.code, "already" in again.err) == (2, True), again
+
+
+@pytest.mark.parametrize("calibration", ["entropy", "percentile"])
+def test_any_number_of_photographs_calibrates(
+    shell: Shell, planted: Path, scenes: Path, tmp_path: Path, calibration: str
+) -> None:
+    """Seven are no multiple of the usual batch of 8, nor of the four that one graph takes."""
+    asked = ("--to", "int8", "--calib", scenes, "--limit", "7", "--calibration", calibration, "--json")
+    for name in ("faithful", "of_batch"):
+        made = shell("quantize", planted / f"{name}.onnx", *asked, "-o", tmp_path / f"{name}.onnx")
+        assert made.code == 0, made.err
+        assert made.json["relative_error"] < 0.2
+
+
+def test_a_module_stays_in_full_precision(shell: Shell, scenes: Path, tmp_path: Path) -> None:
+    asked = ("quantize", "demo", "--to", "int8", "--calib", scenes, "--limit", "8")
+    assert shell(*asked, "-o", tmp_path / "out.onnx", "--exclude", "stage2").code == 0
+    model, source = onnx.load(tmp_path / "out.onnx"), onnx.load(model_path())
+    names = {held.name for held in model.graph.initializer if held.data_type == onnx.TensorProto.FLOAT}
+    modules = {node.name: entry.value for node in source.graph.node for entry in node.metadata_props
+               if entry.key == "pkg.torch.onnx.name_scopes"}  # fmt: skip
+    kernels = [(modules[node.name], node.input[1]) for node in source.graph.node if node.op_type == "Conv"]
+    assert any("'stage2'" in scope for scope, _ in kernels)
+    assert all((name in names) == ("'stage2'" in scope) for scope, name in kernels)
