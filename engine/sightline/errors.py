@@ -54,6 +54,10 @@ class MissingPreprocess(UsageError):
     """The model does not say how images become its input, and nobody else said it."""
 
 
+class NoAscent(UsageError):
+    """A target has no gradient where a picture begins: another start or seed may have."""
+
+
 class UnsupportedOperator(SightlineError):
     """The twin has no such operator: gradient methods cannot run, forward-only methods still can."""
 

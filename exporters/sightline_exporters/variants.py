@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,6 +17,7 @@ from sightline_exporters.errors import BadRequest
 
 Calibration = Literal["minmax", "entropy", "percentile"]
 EXPORTER = "sightline.exporter"
+QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul")
 
 
 def to_half(source: Path, path: Path, *, exclude: Sequence[str] = ()) -> Path:
@@ -26,12 +29,14 @@ def to_half(source: Path, path: Path, *, exclude: Sequence[str] = ()) -> Path:
         exclude: nodes by name that stay in fp32.
 
     Raises:
-        BadRequest: a node of that name is not there.
+        BadRequest: a node of that name is not there, or the network is in fp16 already.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = onnx.load(source)
     _check_nodes(model, exclude)
+    if any(one.data_type == onnx.TensorProto.FLOAT16 for one in model.graph.initializer):
+        raise BadRequest(f"{source} holds weights in fp16 already: there is nothing to convert.")
     made: Any = convert_float_to_float16(model, keep_io_types=True, node_block_list=list(exclude))
     graph = ir.from_proto(made)
     graph.graph.sort()  # the converter puts the casts of the inputs last
@@ -51,36 +56,40 @@ def to_int8(
     Args:
         source: an ONNX file.
         path: of the new one.
-        batches: model inputs (b, C, H, W), as the graph takes them, that are typical.
+        batches: model inputs (b, C, H, W), as the graph takes them, that are typical; all of one size.
         calibration: how a range is chosen: the extremes seen, least entropy, or the 99.999th percentile.
         exclude: nodes by name that stay in fp32.
 
     Raises:
-        BadRequest: a node of that name is not there, or no photograph to calibrate on.
+        BadRequest: a node of that name is not there, the network is quantised already, or no photograph to
+            calibrate on.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = onnx.load(source)
     _check_nodes(model, exclude)
+    if any(node.op_type in QUANTISED for node in model.graph.node):
+        raise BadRequest(f"{source} is quantised already. Begin with the network in fp32.")
     name, prepared = model.graph.input[0].name, path.with_name(path.name + ".prepared")
     reader = _Reader(name, batches)
     try:
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(path),
-            cast(Any, reader),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            activation_type=QuantType.QUInt8,
-            nodes_to_exclude=list(exclude),
-            calibrate_method={
-                "minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy,
-                "percentile": CalibrationMethod.Percentile,
-            }[calibration],
-        )  # fmt: skip
+        with redirect_stdout(StringIO()):  # it prints what it does, beside the one JSON object that was asked for
+            quantize_static(
+                str(prepared),
+                str(path),
+                cast(Any, reader),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                activation_type=QuantType.QUInt8,
+                nodes_to_exclude=list(exclude),
+                calibrate_method={
+                    "minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy,
+                    "percentile": CalibrationMethod.Percentile,
+                }[calibration],
+            )  # fmt: skip
     finally:
         prepared.unlink(missing_ok=True)
     if not reader.seen:
@@ -110,7 +119,7 @@ class _Reader:
 
 
 def _check_nodes(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    known = {node.name for node in model.graph.node}
+    known = {node.name for node in model.graph.node if node.name}
     missing = [name for name in names if name not in known]
     if missing:
         raise BadRequest(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.metrics import structural_similarity
 
 from sightline.audit.clusters import clusters, small, suspicious
 from sightline.audit.corruptions import CORRUPTIONS, corrupted
 from sightline.audit.faithfulness import area, curves, infidelity, max_sensitivity, sensitivity_n, squares
 from sightline.audit.maps import centres, likeness
-from sightline.audit.sections.parity import calibration_error
+from sightline.audit.sections.parity import calibration_error, usual_preprocessings
 from sightline.audit.sections.shortcuts import masses
 from sightline.demo.dataset import batch
+from sightline.preprocess import PRESETS
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -201,3 +203,12 @@ def test_two_ways_of_looking_are_two_clusters() -> None:
     assert [len(one.rows) for one in found] == [9, 8]
     assert set(found[1].rows) == set(range(8))
     assert clusters(blobs([(4, 4)] * 3, seed=1)) == []
+
+
+def test_a_swap_of_the_first_kernels_is_undone_by_a_usual_preprocessing() -> None:
+    """Kernels (B, G, R) want the image's planes in the other order, each normalised as before."""
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    usual = PRESETS["imagenet"].changed(resize=(32, 32), crop=None)
+    wanted = usual(image)[1][::-1]
+    names = [name for name, other in usual_preprocessings(usual) if np.allclose(other(image)[1], wanted, atol=1e-6)]
+    assert names == ["colours in the order BGR, each with its own mean and std"]

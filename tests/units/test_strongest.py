@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sightline.graph.receptive import POINT, Axis, ReceptiveField
-from sightline.units.patches import OUTSIDE, crop, shrunk
+from sightline.units.patches import OUTSIDE, crop, shrunk, within_reach
 from sightline.units.strongest import Strongest, dead_units, duplicate_units
 
 
@@ -56,6 +56,14 @@ def test_a_crop_is_grey_beyond_the_border() -> None:
     patch = crop(view, field.window(0, 1))  # rows -1 to 1, columns 1 to 3
     assert (patch[0] == OUTSIDE).all()
     np.testing.assert_array_equal(patch[1:], view[0:2, 1:4])
+
+
+def test_a_field_larger_than_the_image_is_cut_a_little_beyond_its_border() -> None:
+    size = (64, 40)
+    assert within_reach((-200, -13, 527, 27), size) == (-16, -10, 96, 24)
+    assert within_reach((3, 4, 27, 27), size) == (3, 4, 27, 27)
+    assert within_reach((-3, 30, 27, 15), size) == (-3, 30, 27, 15)
+    assert within_reach((90, 0, 5, 5), size) == (90, 0, 5, 5)  # of padding alone: all grey
 
 
 def test_small_patches_grow_by_whole_factors() -> None:

@@ -44,14 +44,21 @@ def matched(reference: Model, candidate: Model) -> tuple[list[tuple[Layer, Layer
     pairs = list[tuple[Layer, Layer]]()
     for layer in reference.layers:
         other = named.get(layer.name) or titled.get(reference.layers.title(layer.name))
-        if other is not None and layer.shape and other.shape == layer.shape:
+        if other is not None and layer.shape and _of_one(candidate, other) == _of_one(reference, layer):
             pairs.append((layer, other))
     if len(pairs) >= FEWEST:
         return pairs, "name"
     ours, theirs = ([one for one in model.layers if one.parameters and one.shape] for model in (reference, candidate))
-    if [one.shape for one in ours] == [one.shape for one in theirs]:
+    if [_of_one(reference, one) for one in ours] == [_of_one(candidate, one) for one in theirs]:
         return list(zip(ours, theirs, strict=True)), "structure"
     return pairs, "name"
+
+
+def _of_one(model: Model, layer: Layer) -> tuple[int, ...]:
+    """A layer's shape for one image, whatever batch the graph was made for."""
+    batch = model.input.batch or 1
+    first, *rest = layer.shape
+    return (first // batch if first % batch == 0 else first, *rest)
 
 
 def settled(model: Model, name: str) -> str:

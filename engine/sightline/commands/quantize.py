@@ -32,7 +32,10 @@ def quantize(
     calibration: Annotated[
         Literal["minmax", "entropy", "percentile"], Parameter(help="How a range is chosen from what was seen.")
     ] = "minmax",
-    exclude: Annotated[tuple[str, ...], Parameter(help="Nodes by name that stay in fp32.")] = (),
+    exclude: Annotated[
+        tuple[str, ...],
+        Parameter(help="Layers that stay in fp32: a node, a layer or a module with all that is in it."),
+    ] = (),
     json: Annotated[bool, Parameter(help="Print one JSON object.", negative="")] = False,
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> int:
@@ -46,21 +49,49 @@ def quantize(
     if out.exists():
         raise OutputConflict(f"{out} is there already. Choose another -o.")
     with model_options.load(model) as network:
+        nodes = _nodes(network, exclude)
         make_folder(out.absolute().parent)
         if to == "fp16":
-            to_half(network.path, out, exclude=exclude)
+            to_half(network.path, out, exclude=nodes)
         else:
-            to_int8(network.path, out, _batches(network, calib, limit), calibration=calibration, exclude=exclude)
+            to_int8(network.path, out, _batches(network, calib, limit), calibration=calibration, exclude=nodes)
         facts = {"command": "quantize", "out": str(out), "to": to, **_compared(network, out, calib)}
     print(json_format.dumps(facts) if json else _text(facts))
     return 0
 
 
+def _nodes(network: Model, names: tuple[str, ...]) -> list[str]:
+    """The graph's nodes behind names that people use.
+
+    Raises:
+        UnknownName: neither a node nor a layer nor a module.
+        UsageError: the nodes of a layer bear no name, by which ONNX Runtime's tools could be told of them.
+    """
+    made = {str(node.outputs[0].name): str(node.name or "") for node in network.graph.graph}
+    found = list[str]()
+    for name in names:
+        if name in made.values():
+            found.append(name)
+            continue
+        inside = [one.name for one in network.layers if f"{one.module}.".startswith(f"{name}.")]
+        nodes = [made[value] for value in inside or [network.layers.resolve(name)] if value in made]
+        if not any(nodes):
+            raise UsageError(f"The nodes of {name} have no name in {network.path.name}: they cannot be left out.")
+        found += [node for node in nodes if node]
+    return list(dict.fromkeys(found))
+
+
 def _batches(network: Model, calib: tuple[str, ...], limit: int) -> Iterator[Any]:
-    """Photographs as the graph takes them, a few at a time."""
-    entries = inputs_from(calib).entries[:limit]
-    read, size = load_photo(network.photograph), network.input.batch or BATCH
-    for start in range(0, len(entries) - size + 1 if network.input.batch else len(entries), size):
+    """Photographs as the graph takes them, groups of one size, which ONNX Runtime's histograms need.
+
+    The first ones come again where the graph's own batch would leave some out.
+    """
+    entries = list(inputs_from(calib).entries[:limit])
+    read, size = load_photo(network.photograph), network.input.batch
+    if size is None:
+        size = next(one for one in range(BATCH, 0, -1) if len(entries) % one == 0)
+    entries += (entries * size)[: -len(entries) % size]
+    for start in range(0, len(entries), size):
         group = [read(one).tensor for one in entries[start : start + size]]
         yield network.input.adapt(np.stack(group))
 

@@ -86,7 +86,7 @@ def receptive_fields(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> 
     Values that see the whole image (after global pooling, reshapes, resizes and the like) are left out.
 
     Args:
-        model: a graph whose first input is the image in NCHW.
+        model: a graph whose first input is the image, in NCHW or turned to that first of all.
         shapes: value shapes at the input size in question; auto padding and kernels need them.
     """
     fields: dict[str, ReceptiveField | None] = {str(model.graph.inputs[0].name): ReceptiveField(POINT, POINT)}
@@ -107,11 +107,23 @@ def _rule(
         return lambda seen: None if seen[0] is None else _slid(node, seen[0], shapes)
     if node.op_type in POSITIONWISE and (node.op_type not in ("Concat", "Split") or _along_channels(node)):
         return _union
+    if _puts_channels_first(node, shapes):
+        return lambda seen: seen[0]
     if node.op_type in ("Reshape", "Transpose", "Slice", "Gather") and _only_channels_move(node, shapes):
         return lambda seen: seen[0]
     if node.op_type == "Pad":
         return lambda seen: None if seen[0] is None else _padded(node, seen[0])
     return None
+
+
+def _puts_channels_first(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether this turns an image (B, H, W, C), as some graphs take it, to (B, C, H, W)."""
+    source, order = node.inputs[0] if node.inputs else None, node.attributes.get("perm")
+    if node.op_type != "Transpose" or source is None or not source.is_graph_input() or order is None:
+        return False
+    shape = shapes.get(str(source.name), ())
+    last = len(shape) == 4 and shape[1] not in (1, 3) and shape[3] in (1, 3)
+    return last and tuple(order.as_ints()) == (0, 3, 1, 2)
 
 
 def _only_channels_move(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -11,6 +11,7 @@ from sightline.job.inputs import Input, Load
 from sightline.types import ByteArray
 from sightline.units.strongest import Peaks
 
+MARGIN = 4  # a patch reaches beyond the image by at most this part of its side: deep units see far more than there is
 OUTSIDE = 128  # grey of what lies beyond the image, where the layer sees padding
 
 
@@ -30,6 +31,15 @@ def window_of(
 ) -> tuple[int, int, int, int]:
     """Top, left, height, width of what a position sees; the whole image where that is so or nobody knows."""
     return (0, 0, *size) if field is None else field.window(row, column)
+
+
+def within_reach(window: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The window without what lies far beyond the image, where a deep layer's field is larger than that."""
+    spans = list[tuple[int, int]]()
+    for start, length, side in zip(window[:2], window[2:], size, strict=True):
+        first, last = max(start, -(side // MARGIN)), min(start + length, side + side // MARGIN)
+        spans.append((first, last - first) if last > first else (start, length))
+    return spans[0][0], spans[1][0], spans[0][1], spans[1][1]
 
 
 def shrunk(patch: ByteArray, side: int) -> ByteArray:
@@ -79,5 +89,5 @@ def peak_patches(
         size = (view.shape[0], view.shape[1])
         for channel, rank in wanted[image]:
             window = window_of(field, int(peaks.rows[channel, rank]), int(peaks.columns[channel, rank]), size)
-            found[channel, rank] = finish(shrunk(crop(view, window), side))
+            found[channel, rank] = finish(shrunk(crop(view, within_reach(window, size)), side))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sightline.errors import NoAscent
 from sightline.graph.receptive import ReceptiveField
 from sightline.model import Model
 from sightline.target import unit
@@ -20,7 +21,8 @@ def visualised(
 ) -> dict[int, ByteArray]:
     """The middle of a picture (h, w, 3) for each channel that its mean response is highest for.
 
-    See ``ClassVisualisation``; two receptive fields are shown, or the whole picture.
+    A channel that no start moves has none. Two receptive fields are shown, or the whole picture; see
+    ``ClassVisualisation``.
 
     Raises:
         NoRoute: torch is missing, or the graph has no gradients.
@@ -31,7 +33,10 @@ def visualised(
     plan = network.plan(ClassVisualisation(seeds=1, steps=STEPS), threads=threads)
     found = dict[int, ByteArray]()
     for channel in channels:
-        made = plan.run(target=unit(layer, channel))
+        try:
+            made = plan.run(target=unit(layer, channel))
+        except NoAscent:
+            continue
         assert isinstance(made, ClassPictures)
         found[channel] = _middle(made.pictures[0], field)
     return found

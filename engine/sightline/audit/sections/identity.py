@@ -22,8 +22,8 @@ BENDS = {  # operators that bend what passes, and what people call them
     "Elu": "ELU", "Selu": "SELU", "Gelu": "GELU", "HardSwish": "hard swish", "HardSigmoid": "hard sigmoid",
     "Mish": "Mish", "Softplus": "softplus", "Tanh": "tanh", "Erf": "GELU",
 }  # fmt: skip
-FEW_LEVELS = 16  # of a weight tensor: four bits
-LARGE = 512  # elements from which so few levels are no accident
+FEW_LEVELS = 16  # of an output channel's weights: four bits
+LARGE = 64  # weights of a channel from which so few levels are no accident
 APART = 0.05  # relative difference of weights worth telling; int8 per channel stays below 0.02
 
 TOLD = 3  # layers with other weights that are named one by one
@@ -37,6 +37,7 @@ class Identity:
     share = 0.00
     figures: Mapping[str, str] = {
         "preprocessing_changes": "fields of the preprocessing that differ from the reference's",
+        "label_changes": "classes that both files name, and not alike",
         "size_ratio": "bytes of the candidate's file over the reference's",
         "parameters_ratio": "its parameters over the reference's",
         "weights_apart": "largest relative difference of a weight tensor from the reference's of the same place",
@@ -49,6 +50,7 @@ class Identity:
         found = list[Finding]()
         found += _preprocessing(reference, candidate)
         changes = float(len(found))
+        found += _answers(reference, candidate)
         kinds = [Counter(node.op_type for node in model.graph.graph) for model in (reference, candidate)]
         new = sorted(name for name in BENDS if kinds[1][name] and not kinds[0][name])
         had = ", ".join(BENDS[name] for name in BENDS if kinds[0][name]) or "none"
@@ -65,6 +67,7 @@ class Identity:
         sizes = [_size(model) for model in (reference, candidate)]
         figures: dict[str, float | None] = {
             "preprocessing_changes": changes,
+            "label_changes": float(len(_renamed(reference, candidate))),
             "size_ratio": sizes[1] / max(sizes[0], 1),
             "parameters_ratio": candidate.layers.parameters / max(reference.layers.parameters, 1),
             "weights_apart": worst,
@@ -105,6 +108,31 @@ def _preprocessing(reference: Model, candidate: Model) -> Iterator[Finding]:
             )
 
 
+def _renamed(reference: Model, candidate: Model) -> list[int]:
+    """Classes that both name, and not alike."""
+    pairs = zip(reference.labels, candidate.labels, strict=False)  # one may have none
+    return [place for place, (one, other) in enumerate(pairs) if one != other]
+
+
+def _answers(reference: Model, candidate: Model) -> Iterator[Finding]:
+    """What whoever reads the output must know: other names of the classes, probabilities in place of scores."""
+    if places := _renamed(reference, candidate):
+        names = [repr(model.labels[places[0]]) for model in (reference, candidate)]
+        text = (
+            f"{len(places)} classes have other names; class {places[0]} is {names[1]}, in the reference {names[0]}."
+        )
+        yield Finding("fault", text)
+    inside = [model.logits_name != model.output for model in (reference, candidate)]
+    if inside[0] != inside[1]:
+        kinds = [f"probabilities ({model.activation})" if within else "scores"
+                 for model, within in zip((reference, candidate), inside, strict=True)]  # fmt: skip
+        yield Finding(
+            "warning",
+            f"It puts out {kinds[1]}, the reference {kinds[0]}: whoever reads the output must know. "
+            "Scores are compared.",
+        )
+
+
 def _short(value: Any) -> str:
     return " ".join(f"{one:g}" for one in value) if isinstance(value, tuple | list) else str(value)
 
@@ -142,14 +170,33 @@ def _weights(reference: Model, candidate: Model) -> tuple[float | None, list[Fin
         apart = float(np.linalg.norm(wide[0] - wide[1]) / max(float(np.linalg.norm(wide[0])), 1e-30))
         worst = max(worst, apart)
         if apart > APART:
-            levels = len(np.unique(other))
-            coarse = f" and take {levels} values only" if levels <= FEW_LEVELS and other.size >= LARGE else ""
-            title = reference.layers.title(name) if any(one.name == name for one in reference.layers) else name
-            told.append((apart, f"Weights of {title} differ by {apart:.1%}{coarse}."))
+            title = reference.layers.title(name) if any(layer.name == name for layer in reference.layers) else name
+            told.append(
+                (apart, f"Weights of {title} differ by {apart:.1%}{_coarse(one, other)}{_silenced(one, other)}.")
+            )
     if len(told) > TOLD:
         most = max(told)[1]
         return worst, [Finding("fault", f"{len(told)} of {len(ours)} layers have other weights, the most: {most}")]
     return worst, [Finding("fault", text) for _, text in told]
+
+
+def _coarse(one: NDArray[Any], other: NDArray[Any]) -> str:
+    """Told where the candidate's weights (out, ...) are few numbers, as those of four bits are."""
+    whole = len(np.unique(other))
+    rows = other.reshape(len(other), -1)
+    if whole <= FEW_LEVELS and other.size >= LARGE:
+        return f" and take {whole} values only"
+    if rows.shape[1] < LARGE:
+        return ""
+    levels, before = (max(len(np.unique(row)) for row in array.reshape(len(array), -1)) for array in (other, one))
+    return f" and take {levels} values only in each channel" if levels <= FEW_LEVELS < before else ""
+
+
+def _silenced(one: NDArray[Any], other: NDArray[Any]) -> str:
+    """Told where channels of the candidate's weights (out, ...) are all 0 that are not in the reference."""
+    empty = [~array.reshape(len(array), -1).any(axis=1) for array in (one, other)]
+    count = int((empty[1] & ~empty[0]).sum())
+    return f"; {count} of {len(other)} channels are 0" if count else ""
 
 
 SECTION = Identity()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from sightline.audit.context import Artefact, Context
 from sightline.audit.layers import Divergence, divergence
@@ -20,6 +21,7 @@ TRIED = 24  # photographs that other preprocessings are tried on
 PROBED = 4  # photographs whose layers are compared
 SUSPECT = 0.05  # relative error of the scores from which other preprocessings are tried
 FAITHFUL = 1e-3  # relative error up to which nothing is worth telling
+FEWEST = 4  # photographs on which classes in another order can be told
 BEGINS = 0.1  # relative error of a layer that counts as divergence
 
 
@@ -71,7 +73,7 @@ class Parity:
         if error is None or error > SUSPECT:
             explained = list(_explained(context))
             figures["preprocessing_mismatch"] = float(len(explained))
-            found += explained
+            found += explained or _reordered(context)
         if not layers.names:
             found.append(Finding("warning", "They share no layers, by name or structure: none was compared."))
         details = {
@@ -166,6 +168,10 @@ def usual_preprocessings(of: Preprocess) -> Iterator[tuple[str, Preprocess]]:
     if of.channels != "L":
         order = "BGR" if of.channels == "RGB" else "RGB"
         yield f"colours in the order {order}", of.changed(channels=order)
+        yield (  # whoever swaps the first layer's kernels swaps their normalisation, too
+            f"colours in the order {order}, each with its own mean and std",
+            of.changed(channels=order, mean=of.mean[::-1], std=of.std[::-1]),
+        )
     for name, other in PRESETS.items():
         if len(other.mean) == len(of.mean):
             changed = of.changed(scale=other.scale, mean=other.mean, std=other.std)
@@ -207,6 +213,28 @@ def _explained(context: Context) -> Iterator[Finding]:
             f"The candidate wants other images than it is given: with {name} its scores are {best:.2%} from the "
             f"reference's, instead of {now:.1%}.",
         )
+
+
+def _reordered(context: Context) -> list[Finding]:
+    """Whether the scores are the reference's with the classes in another order."""
+    ours, theirs = (one.logits.astype(np.float64) for one in (context.reference, context.candidate))  # (N, K)
+    if len(ours) < FEWEST or not np.isfinite(theirs).all():
+        return []
+    squares = [np.square(one).sum(axis=0) for one in (ours, theirs)]
+    apart = squares[0][:, None] + squares[1] - 2 * ours.T @ theirs  # (K, K)
+    order = linear_sum_assignment(apart)[1]  # the candidate's place of each class
+    moved = np.flatnonzero(order != np.arange(len(order)))
+    length = max(float(np.linalg.norm(ours)), 1e-30)
+    now, then = (float(np.linalg.norm(one - ours)) / length for one in (theirs, theirs[:, order]))
+    if not len(moved) or then >= now / 4:
+        return []
+    first = int(moved[0])
+    text = (
+        f"{len(moved)} classes stand in another order: the scores of {context.of_class(first)} are at place "
+        f"{int(order[first])}, not {first}. Put back, the scores are {then:.2%} from the reference's, instead of "
+        f"{now:.1%}."
+    )
+    return [Finding("fault", text)]
 
 
 def _per_class(context: Context) -> dict[str, dict[str, float]]:

@@ -24,7 +24,7 @@ from sightline.ascent.regularisers import (
     TotalVariation,
 )
 from sightline.ascent.transforms import transforms
-from sightline.errors import UsageError
+from sightline.errors import NoAscent, UsageError
 from sightline.registry import method
 from sightline.target import Target, class_scores
 from sightline.types import Batch, FloatArray
@@ -83,7 +83,7 @@ class ClassVisualisation:
 
             end = self._ascent().climb_rows(len(rows), oracle.batch_size(len(rows)), climb)
         if end.flat.any():
-            raise UsageError(
+            raise NoAscent(
                 f"{bound!r} has no gradient at the start ({self.start}): no step could be taken for "
                 f"{int(end.flat.sum())} of {len(rows)} pictures. Choose another start (noise) or seed."
             )
