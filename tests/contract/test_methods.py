@@ -174,10 +174,11 @@ def test_twice_is_the_same_to_the_last_bit(open_problem: Open, entry: Entry) -> 
 
 @every_method
 @pytest.mark.parametrize("target", [top(1), unit("relu1", 1)], ids=repr)
-def test_no_images_give_no_rows(open_problem: Open, entry: Entry, target: Target) -> None:
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_no_images_give_no_rows(open_problem: Open, entry: Entry, target: Target, batch: int | str) -> None:
     if not declaration(made(entry)).takes_images:
         pytest.skip("it looks at the network alone")
-    model = open_problem(PROBLEM, preprocess=PIXELS)
+    model = open_problem(convolutional("contract", shape=(3, 9, 8), batch=batch, pool=True), preprocess=PIXELS)
     result = run(entry, model, np.zeros((0, *PROBLEM.shape), np.float32), target)
     some = run(entry, model, PROBLEM.images(seed=1, count=2), target)
     assert result.photos == ()

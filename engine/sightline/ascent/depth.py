@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sightline.errors import UsageError
+
 if TYPE_CHECKING:
     from sightline.model import Model
 
@@ -14,9 +16,12 @@ def trunk(model: Model, count: int) -> tuple[str, ...]:
     """Up to ``count`` layers with positions, evenly spread over the depth, the first and the last included.
 
     A layer counts if no path leads around it, so that it holds all that later ones know; convolutions are left to the
-    nonlinearity behind them.
+    nonlinearity behind them, unless there is nothing else.
+
+    Raises:
+        UsageError: no layer has positions.
     """
-    found = list[str]()
+    found, convolutions = list[str](), list[str]()
     open_until = 0  # the last node that reads anything made so far
     nodes = {node: place for place, node in enumerate(model.graph.graph)}
     layers = {layer.name: layer for layer in model.layers}
@@ -26,9 +31,16 @@ def trunk(model: Model, count: int) -> tuple[str, ...]:
             if layer is None:
                 continue
             maps = len(layer.shape) == 4 and layer.shape[2] * layer.shape[3] > 1
-            if open_until <= place and maps and layer.operator != "Conv":
-                found.append(model.layers.title(layer.name))
+            if open_until <= place and maps:
+                kind = convolutions if layer.operator == "Conv" else found
+                kind.append(model.layers.title(layer.name))
             open_until = max([open_until, *(nodes[use.node] for use in value.uses())])
+    found = found or convolutions
+    if not found:
+        raise UsageError(
+            f"No layer of {model.path.name} has maps, (N, C, h, w), through which everything passes, so none can be "
+            "chosen for you. Name layers that sightline inspect lists, or take a convolutional network."
+        )
     if len(found) <= count:
         return tuple(found)
     return tuple(found[round(place * (len(found) - 1) / max(count - 1, 1))] for place in range(count))

@@ -358,6 +358,10 @@ class TwinTape:
             if graphed is not None and images.requires_grad:
                 return graphed(images, names, self._rule)
             return dict(self._oracle.values(images, names, self._rule))
+        if not len(images):  # asked for the shapes of rows: a graph of a fixed batch runs no other
+            filled = self._oracle.joined([images, images.new_zeros(fixed, *images.shape[1:])])
+            values = self._oracle.values(filled, names, self._rule)
+            return {name: values[name][:0] for name in names}
         pieces: list[Mapping[str, torch.Tensor]] = []
         for start in range(0, len(images), fixed):
             rows = [min(start + row, len(images) - 1) for row in range(fixed)]  # the last image fills the piece

@@ -59,7 +59,7 @@ class DeepDream:
 
     def run(self, oracle: Differentiable, images: Batch, target: Target) -> Dreams:
         self._check()
-        layer = self.layer or trunk(model_of(oracle), 4)[-2]
+        layer = self.layer or trunk(model_of(oracle), 4)[-2:][0]
         start = images.tensor if self.side is None else enlarged(images, oracle.preprocess, self.side)
         with oracle.tape() as tape:
             dreamer = self._dreamer(oracle, tape, layer, images)
