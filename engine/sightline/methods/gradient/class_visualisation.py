@@ -85,7 +85,7 @@ class ClassVisualisation:
         if end.flat.any():
             raise NoAscent(
                 f"{bound!r} has no gradient at the start ({self.start}): no step could be taken for "
-                f"{int(end.flat.sum())} of {len(rows)} pictures. Choose another start (noise) or seed."
+                f"{int(end.flat.sum())} of {len(rows)} pictures. Choose another start, seed or target."
             )
         seeds = np.array([streams[nth] for _, nth in rows], np.int64)
         return verified(deployed(oracle), oracle.preprocess, end, bound, seeds)
