@@ -58,6 +58,10 @@ class NoAscent(UsageError):
     """A target has no gradient where a picture begins: another start or seed may have."""
 
 
+class FixedSize(UsageError):
+    """A graph was asked for another image size than the one that its exporter wrote into it."""
+
+
 class UnsupportedOperator(SightlineError):
     """The twin has no such operator: gradient methods cannot run, forward-only methods still can."""
 

@@ -147,3 +147,14 @@ def test_collages_differ_and_repeat() -> None:
     np.testing.assert_array_equal(collage(1, 2, 48), collage(1, 2, 48))
     assert np.abs(collage(1, 2, 48).astype(int) - collage(1, 3, 48)).mean() > 5
     assert json.dumps(collage(1, 2, 48).shape) == "[48, 48, 3]"
+
+
+def test_what_ended_before_its_first_checkpoint_does_not_hold_the_folder(judge: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "style"
+    with pytest.raises(UsageError, match="nowhere"):
+        train(judge, Lesson(**{**vars(LESSON), "style_layers": ("nowhere",)}), course(folder), on, resume=False)
+    assert not folder.exists()
+    wild = Lesson(**{**vars(LESSON), "rate": 1e30})
+    with pytest.raises(UsageError, match=r"diverged at step 1.*No checkpoint had been written"):
+        train(judge, wild, course(folder), on, resume=False)
+    assert train(judge, LESSON, course(folder), on, resume=False)

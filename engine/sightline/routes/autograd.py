@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from sightline.abilities import Differentiable, Gradient, Weights
-from sightline.errors import EngineMismatch, UsageError
+from sightline.errors import EngineMismatch, FixedSize, UsageError
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.ports import Activation
 from sightline.relevance import Composite
@@ -347,6 +347,13 @@ class TwinTape:
         read = () if target is None else oracle.names_of(target)
         names = tuple(dict.fromkeys((*read, *resolved.values())))
         values = self._values(images, names)
+        for layer, name in resolved.items():
+            if len(values[name]) != len(images):  # a size was folded into the batch: rows of nobody's
+                raise FixedSize(
+                    f"Layer {layer!r} of {model.path.name} makes {len(values[name])} rows of {len(images)} images of "
+                    f"{images.shape[-2]} x {images.shape[-1]} pixels: the graph fixes its input's size before it. "
+                    "Name layers nearer the image, keep to the model's own size, or export the model with open sizes."
+                )
         values |= {layer: values[name] for layer, name in resolved.items()}
         return TapedValues(values, model.logits_name, model.activation)
 

@@ -13,7 +13,7 @@ from sightline.errors import OutputConflict, UsageError
 from sightline.job.files import write_atomically
 from sightline.styles.training.pictures import SMALLEST
 
-NOTES, LOSSES, CURVES = "training.json", "losses.csv", "losses.png"
+NOTES, LOSSES, CURVES, CHECKPOINT = "training.json", "losses.csv", "losses.png", "checkpoint.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,8 @@ class Losses:
 def begin(folder: Path, lesson: Lesson, facts: dict[str, str], *, resume: bool) -> None:
     """Note what is trained; a folder that holds another training is refused, and the same one without ``resume``.
 
+    A training that ended before its first checkpoint has nothing to lose and is replaced.
+
     Args:
         folder: there is one.
         lesson: its parameters.
@@ -94,7 +96,7 @@ def begin(folder: Path, lesson: Lesson, facts: dict[str, str], *, resume: bool) 
     """
     notes = json.loads(json.dumps({**asdict(lesson), **facts}))
     path = folder / NOTES
-    if path.is_file():
+    if path.is_file() and (folder / CHECKPOINT).is_file():
         there = json.loads(path.read_text(encoding="utf-8"))
         different = [
             f"{name} was {there.get(name)!r}, not {value!r}"
@@ -105,7 +107,7 @@ def begin(folder: Path, lesson: Lesson, facts: dict[str, str], *, resume: bool) 
             raise OutputConflict(f"{folder} holds another training: {'; '.join(different)}. Choose a new folder.")
         if not resume:
             raise OutputConflict(f"{folder} holds this training already. Give --resume to go on, or a new folder.")
-    elif any(folder.iterdir()):
+    elif not path.is_file() and any(folder.iterdir()):
         raise OutputConflict(f"{folder} is not empty and holds no training. Choose a folder that is new or empty.")
     write_atomically(path, [json.dumps(notes, indent=1).encode()])
 

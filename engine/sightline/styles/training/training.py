@@ -27,12 +27,12 @@ from sightline.model import Model
 from sightline.preprocess import Preprocess
 from sightline.styles.style import CARD, GRAPH, PICTURE, Card
 from sightline.styles.training.export import export_network
-from sightline.styles.training.lesson import Lesson, Losses, begin, write_losses
+from sightline.styles.training.lesson import CHECKPOINT, Lesson, Losses, begin, write_losses
 from sightline.styles.training.network import StyleNetwork
 from sightline.styles.training.pictures import Pictures, draw_batch
 from sightline.types import ByteArray, FloatArray
 
-CHECKPOINT, VALIDATION = "checkpoint.pt", "validation"
+VALIDATION = "validation"
 SHOWN = 3  # pictures that validation paints
 Tell = Callable[[int, int, Losses], bool]  # steps done, of how many, the last losses -> whether to go on
 
@@ -71,13 +71,13 @@ def train(model: Model, lesson: Lesson, course: Course, tell: Tell, *, resume: b
         UsageError: parameters out of range, or the losses are no numbers any more.
     """
     lesson.check()
-    make_folder(course.folder)
     facts = {"style": course.style, "model": f"{model.path.name} ({model.sha256[:12]})"}
-    begin(course.folder, lesson, facts, resume=resume)
-    write_atomically(course.folder / PICTURE, [encode_png(course.picture.astype(np.uint8))])
     plan = model.plan(StyleTransfer(), device=course.device, threads=course.threads)  # type: ignore[arg-type]
     with cast(Differentiable, model.oracle(plan)).tape() as tape:
-        pupil = _Pupil(lesson, tape, model, course.picture)
+        pupil = _Pupil(lesson, tape, model, course.picture)  # what cannot be learnt is told before a folder is made
+        make_folder(course.folder)
+        begin(course.folder, lesson, facts, resume=resume)
+        write_atomically(course.folder / PICTURE, [encode_png(course.picture.astype(np.uint8))])
         pupil.restore(course.folder / CHECKPOINT)
         going = True
         while going and len(pupil.losses) < lesson.steps:
@@ -93,8 +93,10 @@ def _step(pupil: _Pupil, course: Course, tell: Tell) -> bool:
     batch = draw_batch(course.pictures, count=lesson.batch, crop=lesson.crop, seed=lesson.seed, step=step)
     losses = pupil.learn(batch)
     if not math.isfinite(losses.style + losses.content):
+        kept = (course.folder / CHECKPOINT).is_file()
         raise UsageError(
-            f"The losses diverged at step {step}: {losses}. The checkpoint before it is kept; lower the rate "
+            f"The losses diverged at step {step}: {losses}. "
+            f"{'The checkpoint before it is kept' if kept else 'No checkpoint had been written'}; lower the rate "
             f"{lesson.rate}."
         )
     going = tell(step + 1, lesson.steps, losses)

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from sightline.errors import UnsupportedOperator
+from sightline.errors import FixedSize, UnsupportedOperator
 from sightline.twin.catalogue import direct, operator
 from sightline.twin.node import Kernel, Node
 from sightline.twin.tensors import converted, dtype_of
@@ -36,9 +36,20 @@ def dropout(node: Node) -> Kernel:
 def reshape(node: Node) -> Kernel:
     """0 keeps the size of the same axis unless allowzero, -1 takes what is left."""
     shape = tuple(node.setting("shape", 1) or ())
-    if 0 not in shape or node.integer("allowzero", 0):
-        return lambda x, *_: x.reshape(shape)
-    return lambda x, *_: x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)])
+    kept = 0 in shape and not node.integer("allowzero", 0)
+
+    def kernel(x: Tensor, *_: Tensor) -> Tensor:
+        wanted = [x.shape[axis] if kept and size == 0 else size for axis, size in enumerate(shape)]
+        known = math.prod(size for size in wanted if size != -1)
+        if x.numel() != known and (-1 not in wanted or known == 0 or x.numel() % known):
+            raise FixedSize(
+                f"Node {node.name!r} (Reshape) makes {wanted} and was given {list(x.shape)}: the graph fixes its "
+                "input's size there. Name layers before it, keep to the model's own size, or export the model with "
+                "open sizes."
+            )
+        return x.reshape(wanted)
+
+    return kernel
 
 
 @operator("Flatten")
