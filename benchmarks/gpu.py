@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Part:
 
     Attributes:
         module, function: what runs, with a ``Setting``.
-        share: of the time that is left, at most so many seconds.
+        share: of the time, beside those of the others.
     """
 
     module: str
@@ -47,19 +47,30 @@ class Part:
     share: float
 
 
-PARTS: Mapping[str, Part] = {  # in the order in which they run: what is short and what much depends on first
-    "rate": Part("on_gpu.networks", "rate", 30),
-    "small": Part("on_gpu.kernels", "small", 45),
-    "knn": Part("on_gpu.kernels", "knn", 80),
-    "gram": Part("on_gpu.kernels", "gram", 45),
-    "gradients": Part("on_gpu.gradients", "gradients", 120),
-    "occlusion": Part("on_gpu.networks", "occlusion", 120),
-    "forward": Part("on_gpu.networks", "forward", 80),
-    "scanline": Part("on_gpu.kernels", "scanline", 60),
-    "ascent": Part("on_gpu.gradients", "ascent", 45),
-    "styles": Part("on_gpu.networks", "styles", 45),
-    "tensorrt": Part("on_gpu.networks", "tensorrt", 120),
+# In their order: what may have nothing to do, for want of a provider, leaves its time to those after it.
+PARTS: Mapping[str, Part] = {
+    "rate": Part("on_gpu.networks", "rate", 25),
+    "small": Part("on_gpu.kernels", "small", 35),
+    "knn": Part("on_gpu.kernels", "knn", 70),
+    "gram": Part("on_gpu.kernels", "gram", 40),
+    "occlusion": Part("on_gpu.networks", "occlusion", 100),
+    "forward": Part("on_gpu.networks", "forward", 60),
+    "styles": Part("on_gpu.networks", "styles", 35),
+    "tensorrt": Part("on_gpu.networks", "tensorrt", 60),
+    "gradients": Part("on_gpu.gradients", "gradients", 100),
+    "ascent": Part("on_gpu.gradients", "ascent", 40),
+    "scanline": Part("on_gpu.kernels", "scanline", 50),
 }
+
+
+def allowance(name: str, chosen: Sequence[str], left: float) -> float:
+    """Seconds for a part, of those that are left for it and all after it.
+
+    >>> allowance("tensorrt", ["rate", "tensorrt", "ascent"], 50.0), allowance("ascent", ["tensorrt", "ascent"], 7.0)
+    (30.0, 7.0)
+    """
+    to_come = chosen[chosen.index(name) :]
+    return left * PARTS[name].share / sum(PARTS[other].share for other in to_come)
 
 
 @dataclass
@@ -93,13 +104,12 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [name for name in PARTS if not given.parts or name in given.parts.split(",")]
     start, found = time.perf_counter(), dict[str, Found]()
     with tempfile.TemporaryDirectory(prefix="gpu") as folder:
-        for number, name in enumerate(chosen):
+        for name in chosen:
             left = given.seconds - (time.perf_counter() - start)
             if left < min(ATTEMPT, given.seconds / 4):
                 found[name] = Found(ended=f"not begun: {left:.0f} s were left")
             else:
-                last = number == len(chosen) - 1
-                found[name] = in_process(given, name, Path(folder), left if last else min(PARTS[name].share, left))
+                found[name] = in_process(given, name, Path(folder), allowance(name, chosen, left))
             print(said(name, found[name]), flush=True)
             if not given.dry_run:
                 record(given, found[name], name)

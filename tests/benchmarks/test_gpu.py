@@ -14,18 +14,8 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 PARTS = (
-    "rate",
-    "small",
-    "knn",
-    "gram",
-    "gradients",
-    "occlusion",
-    "forward",
-    "scanline",
-    "ascent",
-    "styles",
-    "tensorrt",
-)
+    "rate", "small", "knn", "gram", "occlusion", "forward", "styles", "tensorrt", "gradients", "ascent", "scanline"
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -42,7 +32,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("parts", [PARTS[:4], PARTS[4:6], PARTS[6:]], ids=lambda parts: "-".join(parts))
+@pytest.mark.parametrize("parts", [PARTS[:4], PARTS[4:8], PARTS[8:]], ids=lambda parts: "-".join(parts))
 def test_every_line_runs_on_a_cpu(parts: tuple[str, ...], tmp_path: Path) -> None:
     pytest.importorskip("torchvision")
     command = [sys.executable, FOLDER / "gpu.py", "--dry-run", "--rounds", "1", "--parts", ",".join(parts)]
@@ -59,6 +49,18 @@ def test_every_line_runs_on_a_cpu(parts: tuple[str, ...], tmp_path: Path) -> Non
 def test_all_parts_are_known(load: Any) -> None:
     assert tuple(load("gpu").PARTS) == PARTS
     assert load("gpu").main(["--parts", "nothing"]) == 2
+
+
+def test_time_that_a_part_leaves_goes_to_those_after_it(load: Any) -> None:
+    gpu = load("gpu")
+    left = gpu.TOTAL
+    for name in PARTS:
+        given = gpu.allowance(name, PARTS, left)
+        assert given >= gpu.ATTEMPT  # even where every part takes all of its own
+        left -= given
+    assert abs(left) < 1e-6
+    assert gpu.allowance("scanline", PARTS, 300.0) == 300.0
+    assert gpu.TOTAL + 10 < 480  # the last part is stopped ten seconds after its time
 
 
 def test_what_fails_is_told_and_the_rest_goes_on(load: Any, tmp_path: Path) -> None:

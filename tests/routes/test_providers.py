@@ -98,10 +98,20 @@ def test_cuda_is_told_to_be_exact_and_steady() -> None:
     assert (captured["device_id"], captured["enable_cuda_graph"]) == ("3", "1")
 
 
-def test_a_device_is_named_by_its_number() -> None:
-    said = "NVIDIA H100 80GB HBM3, 580.95\nNVIDIA L4, 580.95\n"
-    assert said_versions(lambda: said, 1) == ("NVIDIA L4", "580.95")
-    assert said_versions(lambda: said, 2) == said_versions(lambda: "", 0) == ("unknown", "unknown")
+def test_engines_are_tied_to_the_device_that_runs_them(monkeypatch) -> None:
+    """A worker that may see one of several devices counts it as its first."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        return SimpleNamespace(stdout="NVIDIA L4, 580.95\n")
+
+    monkeypatch.setattr(ort.subprocess, "run", run)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    found = ort.chip(1)
+    assert asked[0][:3] == ["nvidia-smi", "-i", "7"]
+    assert (found.name, found.versions["driver"]) == ("NVIDIA L4", "580.95")
+    assert said_versions("") == said_versions("no devices were found") == ("unknown", "unknown")
 
 
 def test_difference_is_relative_and_no_number_is_none() -> None:

@@ -38,6 +38,7 @@ from sightline.routes.providers import (
     cuda_options,
     missing_libraries,
     said_versions,
+    visible_name,
     why_not_started,
 )
 from sightline.routes.window_sweep import WindowSweeps, forecast, obstacles
@@ -307,7 +308,8 @@ def provider_options(
 
 def chip(gpu: int = 0) -> Chip:
     """A device as NVIDIA's driver tells of it, and the versions that engines depend on."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    which = visible_name(gpu, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    query = ["nvidia-smi", "-i", which, "--query-gpu=name,driver_version", "--format=csv,noheader"]
 
     def said() -> str:
         try:
@@ -315,7 +317,7 @@ def chip(gpu: int = 0) -> Chip:
         except (OSError, subprocess.SubprocessError):
             return ""
 
-    name, driver = said_versions(said, gpu)
+    name, driver = said_versions(said())
     versions = installed_runtimes() | {"driver": driver}
     for package in ("tensorrt-cu13-libs", "tensorrt-cu13", "tensorrt"):
         try:

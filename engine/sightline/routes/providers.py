@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,14 +175,20 @@ def apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.nanmax(np.abs(one - other), initial=0)) / max(largest, 1e-12)
 
 
-def said_versions(query: Callable[[], str], gpu: int) -> tuple[str, str]:
-    """Name and driver of a device, from the lines of nvidia-smi's CSV; "unknown" where there is none."""
-    lines = list(_pairs(query()))
-    return lines[gpu] if gpu < len(lines) else ("unknown", "unknown")
+def visible_name(gpu: int, visible: str) -> str:
+    """What the driver's tools call a device that CUDA counts among those it may see.
+
+    >>> visible_name(1, ""), visible_name(1, "3,5"), visible_name(0, "GPU-8932f937")
+    ('1', '5', 'GPU-8932f937')
+    """
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    return names[gpu] if gpu < len(names) else str(gpu)
 
 
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
+def said_versions(said: str) -> tuple[str, str]:
+    """Name and driver of the first device in lines of nvidia-smi's CSV; "unknown" where there is none."""
+    for line in said.splitlines():
         name, comma, driver = line.partition(",")
         if comma:
-            yield name.strip(), driver.strip()
+            return name.strip(), driver.strip()
+    return "unknown", "unknown"
