@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from networks import MODELS, Network, squeezenet
+from on_gpu.painting import eager
 from PIL import Image
 from recording import Session, append
 from skimage import data
@@ -25,7 +25,7 @@ from sightline.methods.gradient.style_transfer import StyleTransfer, read_style
 from sightline.model import Model
 from sightline.reading import read
 from sightline.routes.base import Settings
-from sightline.styles.style import GRAPH, OWN, PICTURE, Style
+from sightline.styles.style import OWN, PICTURE, Style
 from sightline.styles.stylist import Stylist
 from sightline.styles.training.network import StyleNetwork
 from sightline.target import top
@@ -159,16 +159,6 @@ def test_one_pass(side: int, race: Any, session: Session) -> None:
         partial(stylist.paint, [picture]), peers, case=f"fast style at {side}²", metric="throughput", unit="images/s",
         work=1,
     )  # fmt: skip
-
-
-def eager() -> StyleNetwork:
-    """The network in the box in torch, its weights read from its file."""
-    graph = onnx.load(OWN / GRAPH).graph
-    weights = {one.name: torch.from_numpy(onnx.numpy_helper.to_array(one).copy()) for one in graph.initializer}
-    width = weights["first.conv.weight"].shape[0]
-    module = StyleNetwork(width, sum(name.endswith("layer.conv.weight") for name in weights if "blocks" in name))
-    module.load_state_dict({name: weights[name] for name in module.state_dict()})
-    return module.eval()
 
 
 @torch.inference_mode()

@@ -174,7 +174,7 @@ def readable(entries: Sequence[Input]) -> tuple[list[Input], list[tuple[str, str
     kept, aside = list[Input](), list[tuple[str, str]]()
     for one in entries:
         try:
-            read_image(one.read())
+            read_image(one.read(), name=one.place or one.id)
             kept.append(one)
         except BadImage as reason:
             aside.append((one.id, str(reason)))
