@@ -143,8 +143,9 @@ def test_gram(channels: int, positions: int, batch: int, race: Any, session: Any
     maps = np.random.default_rng(0).random((batch, channels, positions), dtype=np.float32)
     tensor = torch.from_numpy(maps)
     torch.set_num_threads(session.threads)
-    once = 2e9 / (2 * batch * channels**2 * positions)  # calls of a peer for a fiftieth of a second or so
-    calls = max(1, round(min(200.0, once)))
+    # calls of a third of a second or so: threads of the subject before spin for a while beside a shorter one
+    once = 5e10 / (2 * batch * channels**2 * positions)
+    calls = max(1, round(min(10_000.0, once)))
     peers = {
         "numpy.matmul": partial(repeated, calls, lambda: np.matmul(maps, maps.transpose(0, 2, 1))),
         "torch.bmm": partial(repeated, calls, lambda: torch.bmm(tensor, tensor.transpose(1, 2))),

@@ -34,9 +34,7 @@ class Process:
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),  # noqa: PTH109
-            "OMP_WAIT_POLICY": os.environ.get(
-                "OMP_WAIT_POLICY", "PASSIVE"
-            ),  # idle threads of one are not in others' way
+            **idle_threads_sleep(),
         }
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
@@ -114,6 +112,11 @@ class Processes:
 
     def close(self) -> None:
         """Nothing is held beside the processes."""
+
+
+def idle_threads_sleep() -> dict[str, str]:
+    """Environment of a worker whose idle threads are not in others' way, unless the user's says how threads wait."""
+    return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 
 
 def gpus_here() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sightline.errors import MissingExtra, SightlineError, UsageError
 from sightline.job.crew import Hand, Lost
+from sightline.job.processes import idle_threads_sleep
 from sightline.job.work import Answer, Begin, Failed, Ready, Task, Worker
 
 LOOK = 5.0  # seconds between two looks at the cluster's nodes, while nothing is heard
@@ -105,14 +106,18 @@ class RayEngine:
         if self._started:
             self._connect(address, count * begin.cores)
         options: dict[str, Any] = {
-            "num_cpus": begin.cores, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0
+            "num_cpus": begin.cores, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0,
+            "runtime_env": {"env_vars": idle_threads_sleep()},
         }  # fmt: skip
         self._kind: Any = ray.remote(**options)(_Actor)
 
     def _connect(self, address: str, cores: int) -> None:
         path = os.pathsep.join(one or os.getcwd() for one in sys.path)  # noqa: PTH109
         quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
-        here = {"num_cpus": cores, "include_dashboard": False, "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+        here: dict[str, Any] = {
+            "num_cpus": cores, "include_dashboard": False, "runtime_env": {"env_vars": {"PYTHONPATH": path}},
+            "_system_config": {"worker_niceness": 0},  # with Ray's 15 whatever else runs starves the actors
+        }  # fmt: skip
         try:
             self._ray.init(**quiet, **({"address": address} if address else here))
         except Exception as reason:  # it raises ConnectionError, RuntimeError, ValueError …
