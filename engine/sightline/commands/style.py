@@ -46,9 +46,7 @@ def apply(
     *images: Annotated[str, Parameter(help="Image files, folders or patterns; films by name.")],
     out: Annotated[Path, Parameter(name=("--out", "-o"), help="Folder for NAME.png, and NAME.mp4 of films.")],
     style: Annotated[str | None, Parameter(help="One of a network's several; the first unless given.")] = None,
-    shares: Annotated[
-        str | None, Parameter(help="A mix of several, in proportion: brick=0.3,coffee=0.7.")
-    ] = None,
+    shares: Annotated[str | None, Parameter(help="A mix of several, in proportion: brick=0.3,coffee=0.7.")] = None,
     between: Annotated[
         str | None,
         Parameter(help=f"Two styles, brick,coffee: {BETWEEN} paintings side by side, from one to the other."),

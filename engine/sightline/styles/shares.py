@@ -28,7 +28,9 @@ def parse_shares(text: str) -> dict[str, float]:
         except ValueError:
             share = None
         if not name or share is None:
-            raise UsageError(f"shares {text!r} are not written as NAME=NUMBER,NAME=NUMBER, such as brick=0.3,coffee=0.7.")
+            raise UsageError(
+                f"shares {text!r} are not written as NAME=NUMBER,NAME=NUMBER, such as brick=0.3,coffee=0.7."
+            )
         if name in found:
             raise UsageError(f"shares {text!r} name {name!r} twice. Give every style one share.")
         found[name] = share

@@ -60,7 +60,8 @@ class Card:
     def from_json(cls, text: str) -> Self:
         """As ``to_json`` writes it."""
         facts: dict[str, Any] = json.loads(text)
-        return cls(**{**facts, "styles": tuple(Learnt(**one) for one in facts.get("styles", ()))})
+        facts["styles"] = tuple(Learnt(**one) for one in facts.get("styles", ()))
+        return cls(**facts)
 
     def to_json(self) -> str:
         """As it lies in the folder; of one style without a list of them."""

@@ -178,8 +178,8 @@ def read_style(name: str, shorter: int) -> FloatArray:
     image = read_image(Path(name) if name else OWN / PICTURE)
     if all(low == high for low, high in cast("tuple[tuple[int, int], ...]", image.getextrema())):
         raise UsageError(
-            f"The style {name} has one colour throughout, so there are no strokes and no texture to take from it. Give "
-            "a picture that has them."
+            f"The style {name} has one colour throughout, so there are no strokes and no texture to take from it. "
+            "Give a picture that has them."
         )
     width, height = image.size
     least = min(width, height)

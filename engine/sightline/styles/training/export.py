@@ -40,8 +40,9 @@ def export_network(network: StyleNetwork, path: Path, side: int, names: Sequence
     uneven = {SHARES: torch.arange(1.0, count + 1) / (count * (count + 1) / 2)} if count > 1 else {}
     example = torch.rand(2, 3, side, side + 8)
     done = export(
-        network.cpu(), path, example=example, exporter="torchscript", open_size=True, tolerance=TOLERANCE, further=pure
-    )
+        network.cpu(), path, example=example, exporter="torchscript", open_size=True, tolerance=TOLERANCE,
+        further=pure,
+    )  # fmt: skip
     other = torch.rand(2, 3, 2 * side - 4, side // 2 // 4 * 4 + 4)
     elsewhere = measure(network.eval(), path.read_bytes(), other, seed=1, further=uneven)
     if not elsewhere.difference <= TOLERANCE:

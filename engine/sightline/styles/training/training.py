@@ -208,8 +208,11 @@ class _Pupil:
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
-        found = (objective.style, objective.content, variation.detach())
-        self.losses.append(Losses(*(float(part.mean()) for part in found), self._by_style(worn, *found[:2])))
+        style, content, variation = (
+            float(part.mean()) for part in (objective.style, objective.content, variation.detach())
+        )
+        by_style = self._by_style(worn, objective.style, objective.content)
+        self.losses.append(Losses(style, content, variation, by_style))
         return self.losses[-1]
 
     def _by_style(self, worn: NDArray[np.int64], style: Tensor, content: Tensor) -> dict[str, tuple[float, float]]:
