@@ -54,7 +54,7 @@ class Stylist:
 
     @cached_property
     def graph(self) -> ir.Model:
-        """Of a single style: shares become constants before anything else is done, so that statistics can be folded."""
+        """Of a single style: shares become constants first of all, so that statistics can be folded."""
         style = self.style
         return MixNorm(mix(style.names, self.shares))(style.graph) if style.names else style.graph
 
