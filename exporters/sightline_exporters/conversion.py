@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Literal
 
 import onnx
@@ -37,26 +37,28 @@ def convert(
     opset: int,
     outputs: Sequence[str],
     open_size: bool = False,
+    further: Mapping[str, torch.Tensor] | None = None,
 ) -> ir.Model:
     """The graph of a module in evaluation mode, its batch left open.
 
     Args:
-        module: takes one tensor.
+        module: takes the images, and what is further given.
         example: (B, C, H, W), B at least 2: an exporter takes a 1 for a constant.
         exporter: "dynamo" traces the program symbolically, notes the module of every node, and refuses what depends
             on data; "torchscript" records one run: older, notes modules in node names, and takes more modules.
         opset: of the default domain.
         outputs: names.
         open_size: with height and width open too, through "torchscript".
+        further: inputs behind the images, by name, of fixed shape.
 
     Raises:
         ConversionFailed: with what else to try.
     """
     try:
         if exporter == "dynamo":
-            model = _through_dynamo(module, example, opset, outputs)
+            model = _through_dynamo(module, example, opset, outputs, further or {})
         else:
-            model = _through_torchscript(module, example, opset, outputs, open_size)
+            model = _through_torchscript(module, example, opset, outputs, open_size, further or {})
     except Exception as reason:  # whatever a foreign compiler raises means the same to the caller
         other = "torchscript" if exporter == "dynamo" else "dynamo"
         raise ConversionFailed(
@@ -73,13 +75,19 @@ def convert(
     return model
 
 
-def _through_dynamo(module: torch.nn.Module, example: torch.Tensor, opset: int, outputs: Sequence[str]) -> ir.Model:
+def _through_dynamo(
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    opset: int,
+    outputs: Sequence[str],
+    further: Mapping[str, torch.Tensor],
+) -> ir.Model:
     program: Any = torch.onnx.export(
         module,
-        (example,),
+        (example, *further.values()),
         dynamo=True,
-        dynamic_shapes=({0: "batch"},),
-        input_names=[INPUT],
+        dynamic_shapes=({0: "batch"}, *({} for _ in further)),
+        input_names=[INPUT, *further],
         output_names=list(outputs),
         opset_version=opset,
         external_data=False,
@@ -89,7 +97,12 @@ def _through_dynamo(module: torch.nn.Module, example: torch.Tensor, opset: int, 
 
 
 def _through_torchscript(
-    module: torch.nn.Module, example: torch.Tensor, opset: int, outputs: Sequence[str], open_size: bool
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    opset: int,
+    outputs: Sequence[str],
+    open_size: bool,
+    further: Mapping[str, torch.Tensor],
 ) -> ir.Model:
     file = io.BytesIO()
     free = {0: "batch", 2: "height", 3: "width"} if open_size else {0: "batch"}
@@ -103,11 +116,11 @@ def _through_torchscript(
         warnings.filterwarnings("ignore", category=TracerWarning)
         torch.onnx.export(
             module,
-            (example,),
+            (example, *further.values()),
             file,  # pyright: ignore[reportArgumentType]
             dynamo=False,
             dynamic_axes=dict.fromkeys((INPUT, *outputs), free),
-            input_names=[INPUT],
+            input_names=[INPUT, *further],
             output_names=list(outputs),
             opset_version=opset,
         )

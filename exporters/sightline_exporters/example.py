@@ -52,12 +52,12 @@ def evaluation(module: torch.nn.Module) -> Generator[None]:
             part.training = training
 
 
-def run_once(module: torch.nn.Module, example: torch.Tensor) -> Any:
+def run_once(module: torch.nn.Module, example: torch.Tensor, *further: torch.Tensor) -> Any:
     """What the module puts out; refused where it does not run or is not finite."""
     shape = tuple(example.shape)
     try:
         with torch.no_grad():
-            answer = module(example)
+            answer = module(example, *further)
     except Exception as reason:  # the module is the caller's: it may raise anything
         raise ConversionFailed(
             f"{type(module).__name__} does not run on an input of shape {shape}: {reason}\n"

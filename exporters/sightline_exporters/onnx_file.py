@@ -79,6 +79,7 @@ def export(
     seed: int = 0,
     random_weights: bool = False,
     open_size: bool = False,
+    further: Mapping[str, torch.Tensor] | None = None,
 ) -> Export:
     """Write one ONNX file with an open batch, module names, preprocessing and labels, if it computes what torch does.
 
@@ -96,6 +97,7 @@ def export(
         seed: of the random inputs and of random weights.
         random_weights: draw weights instead of fetching them.
         open_size: leave height and width open beside the batch; only the "torchscript" exporter does.
+        further: what a module takes behind the images, by input name, of fixed shape; parity is measured with it.
 
     Raises:
         BadRequest: the call is wrong; UnknownSource: so is a name.
@@ -115,10 +117,11 @@ def export(
         size = _crop(preprocess)
     example = make_example(opened, example, size)
     with evaluation(opened.module):
-        answer = run_once(opened.module, example)
+        answer = run_once(opened.module, example, *(further or {}).values())
         model = convert(
-            opened.module, example, exporter=exporter, opset=opset, outputs=output_names(answer), open_size=open_size
-        )
+            opened.module, example, exporter=exporter, opset=opset, outputs=output_names(answer),
+            open_size=open_size, further=further,
+        )  # fmt: skip
         metadata.stamp(
             model,
             source=opened.description,
@@ -126,7 +129,7 @@ def export(
             preprocess=_preprocess(preprocess, opened.preprocess, example),
             labels=_labels(labels, opened.labels, flatten(answer)[0]),
         )
-        parity = _prove(opened.module, serialise(model), example, seed=seed, tolerance=tolerance)
+        parity = _prove(opened.module, serialise(model), example, further, seed=seed, tolerance=tolerance)
     model.metadata_props[metadata.PARITY] = str(parity)
     file = serialise(model)
     write(path, file)
@@ -198,9 +201,17 @@ def _labels(given: Sequence[str] | None, known: Sequence[str] | None, output: to
     return given if given is not None else known if known is not None and len(known) == count else None
 
 
-def _prove(module: torch.nn.Module, file: bytes, example: torch.Tensor, *, seed: int, tolerance: float) -> Parity:
+def _prove(
+    module: torch.nn.Module,
+    file: bytes,
+    example: torch.Tensor,
+    further: Mapping[str, torch.Tensor] | None,
+    *,
+    seed: int,
+    tolerance: float,
+) -> Parity:
     try:
-        parity = measure(module, file, example, seed=seed)
+        parity = measure(module, file, example, seed=seed, further=further)
     except Exception as reason:  # ONNX Runtime's errors have no common base but Exception
         raise ConversionFailed(f"ONNX Runtime does not run the exported graph: {reason}") from reason
     if not parity.difference <= tolerance:  # so that NaN is refused

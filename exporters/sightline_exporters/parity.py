@@ -38,7 +38,14 @@ class Parity:
         )
 
 
-def measure(module: torch.nn.Module, file: bytes, example: torch.Tensor, *, seed: int) -> Parity:
+def measure(
+    module: torch.nn.Module,
+    file: bytes,
+    example: torch.Tensor,
+    *,
+    seed: int,
+    further: Mapping[str, torch.Tensor] | None = None,
+) -> Parity:
     """Run both on the same inputs.
 
     Args:
@@ -46,6 +53,7 @@ def measure(module: torch.nn.Module, file: bytes, example: torch.Tensor, *, seed
         file: the ONNX file's bytes.
         example: (B, C, H, W); shape, dtype and device of the inputs.
         seed: of the inputs.
+        further: inputs behind the images, by name, given as they are.
 
     Raises:
         onnxruntime's errors: where the file does not load or does not run at one of the batch sizes.
@@ -54,15 +62,16 @@ def measure(module: torch.nn.Module, file: bytes, example: torch.Tensor, *, seed
     options.log_severity_level = 3  # errors only: they are raised as well
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    name, beside = session.get_inputs()[0].name, dict(further or {})
+    fed = {key: tensor.cpu().numpy() for key, tensor in beside.items()}
     generator = torch.Generator().manual_seed(seed)
     differences: list[float] = []
     agreements: list[NDArray[np.bool_]] = []
     for batch in BATCHES:
         images = torch.randn((batch, *example.shape[1:]), generator=generator).to(example)  # (B, C, H, W)
         with torch.no_grad():
-            expected = [tensor.detach().cpu().numpy() for tensor in flatten(module(images))]
-        found = [np.asarray(array) for array in session.run(None, {name: images.cpu().numpy()})]
+            expected = [tensor.detach().cpu().numpy() for tensor in flatten(module(images, *beside.values()))]
+        found = [np.asarray(array) for array in session.run(None, {name: images.cpu().numpy(), **fed})]
         differences += [relative_difference(a, b) for a, b in zip(found, expected, strict=True)]
         if expected[0].ndim == 2 and expected[0].shape == found[0].shape:
             agreements.append(found[0].argmax(1) == expected[0].argmax(1))  # (B,)

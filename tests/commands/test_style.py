@@ -74,6 +74,67 @@ def test_a_style_is_trained_stopped_and_applied(shell: Shell, net: Path, photogr
     assert read_image(tmp_path / "out" / "photo.png").size == (50, 37)
 
 
+def test_several_styles_are_trained_chosen_and_mixed(
+    shell: Shell, net: Path, photograph: Path, tmp_path: Path
+) -> None:
+    folder, made = tmp_path / "mine", dict[str, np.ndarray]()
+    for name in ("brick", "coffee"):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (30, 28, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    small = ("--steps", "4", "--crop", "16", "--width", "2", "--blocks", "1", "--batch", "2", "--rate", "0.1")
+    said = shell(
+        "style", "train", tmp_path / "brick.png", photograph, "--style", tmp_path / "coffee.png", photograph,
+        "--model", net, *PLAIN, "-o", folder, *small, "--style-side", "24", "--threads", "2",
+    )  # fmt: skip
+    assert said.code == 0, said
+    assert sorted(path.name for path in (folder / "styles").iterdir()) == ["brick.png", "coffee.png"]
+    ways = {
+        "first": (), "brick": ("--style", "brick"), "coffee": ("--shares", "brick=0,coffee=2"),
+        "mixed": ("--shares", "brick=1,coffee=3"), "sheet": ("--between", "brick,coffee"),
+        "weak": ("--style", "coffee", "--strength", "0"),
+    }  # fmt: skip
+    for name, flags in ways.items():
+        said = shell("style", "apply", folder, photograph, "-o", tmp_path / name, *flags, "--threads", "2", "--json")
+        assert said.code == 0, said
+        made[name] = np.asarray(read_image(tmp_path / name / "photo.png"))
+    np.testing.assert_array_equal(made["first"], made["brick"])
+    np.testing.assert_array_equal(made["weak"], np.asarray(read_image(photograph)))
+    parts = np.split(made["sheet"], 5, axis=1)
+    for place, name in ((0, "brick"), (3, "mixed"), (4, "coffee")):
+        np.testing.assert_array_equal(parts[place], made[name])
+    assert np.abs(made["brick"].astype(int) - made["coffee"]).max() > 0
+
+    given = ("style", "apply", folder, photograph, "-o", tmp_path / "out")
+    assert "Did you mean 'coffee'" in shell.refused(2, *given, "--style", "cofee")
+    assert "Did you mean 'brick'" in shell.refused(2, *given, "--shares", "brik=1")
+    assert "must be a finite number" in shell.refused(2, *given, "--shares", "brick=-1,coffee=2")
+    assert "must be a finite number" in shell.refused(2, *given, "--shares", "brick=nan,coffee=2")
+    assert "above 0" in shell.refused(2, *given, "--shares", "brick=0,coffee=0")
+    assert "NAME=NUMBER" in shell.refused(2, *given, "--shares", "brick")
+    assert "must name two styles" in shell.refused(2, *given, "--between", "brick")
+    assert "Give one of them" in shell.refused(2, *given, "--between", "brick,coffee", "--style", "brick")
+    for flags in (("--style", "brick"), ("--shares", "brick=1"), ("--between", "brick,coffee")):
+        said_of_one = shell.refused(2, "style", "apply", "demo", photograph, "-o", tmp_path / "out", *flags)
+        assert "holds one style" in said_of_one
+    assert not (tmp_path / "out").exists()
+
+
+def test_styles_that_cannot_be_learnt(shell: Shell, net: Path, photograph: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), (120, 4, 7)).save(tmp_path / "flat.png")
+    given = ("--model", net, *PLAIN, "-o", tmp_path / "out")
+    flat = tmp_path / "flat.png"
+    assert "flat.png has one colour" in shell.refused(2, "style", "train", flat, photograph, *given)
+    assert "flat.png has one colour" in shell.refused(
+        2, "style", "train", photograph, photograph, "--style", flat, *given
+    )
+    twice = shell.refused(2, "style", "train", photograph, photograph, "--style", photograph, *given)
+    assert "given as a style 2 times" in twice
+    assert not (tmp_path / "out").exists()
+    said = shell("run", "style_transfer", net, photograph, "--style", flat, *PLAIN, "-o", tmp_path / "descent")
+    assert said.code == 2
+    assert "flat.png has one colour" in said.err
+
+
 def test_mistakes_are_told(shell: Shell, net: Path, photograph: Path, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "out")
     assert "Give demo" in shell.refused(2, "style", "apply", tmp_path / "none", photograph, *out)

@@ -93,7 +93,11 @@ def test_what_cannot_be_dreamt(model: Model) -> None:
         dreams(model, images, DeepDream(layer="rellu1"))
     with pytest.raises(UsageError, match="has channels 0 to"):
         dreams(model, images, DeepDream(layer="relu1", channel=99))
-    with pytest.raises(UsageError, match="must be an image file"):
+    with pytest.raises(UsageError, match=r"guide='nothing\.jpg' is no file"):
         dreams(model, images, DeepDream(layer="relu1", guide="nothing.jpg"))
+    with pytest.raises(UsageError, match=r"guide='nothing\.jpg' and channel=1 exclude each other"):
+        dreams(model, images, DeepDream(layer="relu1", guide="nothing.jpg", channel=1))
+    with pytest.raises(UsageError, match="has no positions"):
+        dreams(model, images, DeepDream(layer=model.layers.layers[-1].name, guide=__file__))
     with pytest.raises(UsageError, match="octaves=0"):
         dreams(model, images, DeepDream(octaves=0))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from PIL import Image
 from problems import convolutional
 from sightline.errors import NoImages, OutputConflict, UsageError
 from sightline.image import read_image
+from sightline.job.lock import OutputBusy
 from sightline.model import Model
 from sightline.preprocess import Preprocess
 from sightline.styles.style import Style
@@ -37,7 +41,7 @@ def judge(open_problem: Open) -> Model:
 
 def course(folder: Path) -> Course:
     picture = np.random.default_rng(1).uniform(0, 255, (20, 24, 3)).astype(np.float32)
-    return Course(folder=folder, style="noise", picture=picture, pictures=Collages(8), every=2, threads=2)
+    return Course(folder=folder, styles={"noise": picture}, pictures=Collages(8), every=2, threads=2)
 
 
 def on(done: int, total: int, losses: Losses) -> bool:
@@ -97,6 +101,21 @@ def test_a_folder_holds_one_training(judge: Model, tmp_path: Path) -> None:
     (tmp_path / "style" / "training.json").unlink()
     with pytest.raises(OutputConflict, match="holds no training"):
         train(judge, LESSON, course(tmp_path / "style"), stop, resume=True)
+
+
+def test_two_trainings_do_not_share_a_folder(judge: Model, tmp_path: Path) -> None:
+    """Not even before the first checkpoint; a lock that a killed training left holds nobody."""
+
+    def second(done: int, total: int, losses: Losses) -> bool:
+        with pytest.raises(OutputBusy, match=rf"process {os.getpid()} on {re.escape(socket.gethostname())}"):
+            train(judge, LESSON, course(tmp_path / "style"), on, resume=False)
+        return False
+
+    (tmp_path / "style").mkdir()
+    (tmp_path / "style" / ".lock").write_text('{"pid": 1, "host": "elsewhere"}')
+    assert not train(judge, LESSON, course(tmp_path / "style"), second, resume=False)
+    assert train(judge, LESSON, course(tmp_path / "style"), on, resume=True)
+    assert not (tmp_path / "style" / ".lock").exists()
 
 
 def test_losses_that_are_no_numbers_end_it_with_the_checkpoint_kept(

@@ -6,7 +6,8 @@ import json as json_format
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,11 +28,13 @@ from sightline.job.run import Progress
 from sightline.routes.base import Settings
 from sightline.styles import video
 from sightline.styles.colours import with_colours_of
+from sightline.styles.shares import parse_shares
 from sightline.styles.style import Style
 from sightline.styles.stylist import Stylist, blended
-from sightline.types import ByteArray
+from sightline.types import ByteArray, FloatArray
 
 COMPARED = "style.json"  # notes of a comparison
+BETWEEN = 5  # paintings from one style to another
 
 style = App(name="style", help=command_summary(__file__), help_format="plaintext", result_action="return_value")
 
@@ -42,6 +45,12 @@ def apply(
     /,
     *images: Annotated[str, Parameter(help="Image files, folders or patterns; films by name.")],
     out: Annotated[Path, Parameter(name=("--out", "-o"), help="Folder for NAME.png, and NAME.mp4 of films.")],
+    style: Annotated[str | None, Parameter(help="One of a network's several; the first unless given.")] = None,
+    shares: Annotated[str | None, Parameter(help="A mix of several, in proportion: brick=0.3,coffee=0.7.")] = None,
+    between: Annotated[
+        str | None,
+        Parameter(help=f"Two styles, brick,coffee: {BETWEEN} paintings side by side, from one to the other."),
+    ] = None,
     strength: Annotated[float, Parameter(help="Share of the painting, 0 to 1; the rest is the photograph.")] = 1.0,
     colour: Annotated[
         Literal["style", "luminance"], Parameter(help="Whose colours: luminance keeps the photograph's.")
@@ -60,14 +69,15 @@ def apply(
         raise UsageError("Name the pictures: files, folders or patterns.")
     if not 0 <= strength <= 1 or batch < 1 or (side is not None and side < 1):
         raise UsageError(f"--strength {strength} must be 0 to 1, --batch {batch} and --side {side} at least 1.")
-    stylist = Stylist(Style.read(source), Settings(device=device, threads=threads), tile)
+    read = Style.read(source)
+    mixes = _mixes(read, style, shares, between)
+    stylists = [Stylist(read, Settings(device=device, threads=threads), tile, mix) for mix in mixes]
 
     def finish(pictures: Sequence[ByteArray]) -> Iterator[ByteArray]:
-        for picture, painting in zip(pictures, stylist.paint(pictures), strict=True):
-            if colour == "luminance":
-                photograph = picture.astype(np.float32)
-                painting = np.rint(with_colours_of(painting.astype(np.float32), photograph)).astype(np.uint8)
-            yield painting if strength == 1 else blended(picture, painting, strength)
+        sheets = zip(*(stylist.paint(pictures) for stylist in stylists), strict=True)
+        for picture, paintings in zip(pictures, sheets, strict=True):
+            finished = [_finished(picture, painting, colour, strength) for painting in paintings]
+            yield finished[0] if between is None else np.concatenate(finished, axis=1)
 
     start = time.monotonic()
     paths = find_images(images)
@@ -80,12 +90,42 @@ def apply(
     for path, reason in work.set_aside:
         print(f"Set aside: {path}: {reason}", file=sys.stderr)
     facts = {
-        "command": "style apply", "style": source, "out": str(out), "painted": [str(path) for path in work.painted],
+        "command": "style apply", "style": source, "shares": mixes, "out": str(out),
+        "painted": [str(path) for path in work.painted],
         "set_aside": [{"path": str(path), "reason": reason} for path, reason in work.set_aside],
         "seconds": seconds, "finished": not stop.made,
     }  # fmt: skip
     print(json_format.dumps(facts) if json else f"{out}: {len(work.painted)} painted in {seconds:.1f} s.")
     return 130 if stop.made else 4 if work.set_aside else 0
+
+
+def _mixes(
+    style: Style, name: str | None, shares: str | None, between: str | None
+) -> Sequence[Mapping[str, float] | None]:
+    """What every painting's styles are; of a network of one, or where nothing was asked for, a single None."""
+    given = {"--style": name, "--shares": shares, "--between": between}
+    asked = [flag for flag, value in given.items() if value is not None]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} say different things. Give one of them.")
+    if name is not None:
+        return [{style.require(name): 1.0}]
+    if shares is not None:
+        return [{style.require(one): share for one, share in parse_shares(shares).items()}]
+    if between is None:
+        return [None]
+    ends = [style.require(one.strip()) for one in between.split(",")]
+    if len(set(ends)) != 2 or len(ends) != 2:
+        raise UsageError(f"--between {between!r} must name two styles, as brick,coffee does.")
+    parts = [place / (BETWEEN - 1) for place in range(BETWEEN)]
+    return [{ends[0]: 1 - part, ends[1]: part} for part in parts]
+
+
+def _finished(picture: ByteArray, painting: ByteArray, colour: str, strength: float) -> ByteArray:
+    """With the colours and the strength that were asked for."""
+    if colour == "luminance":
+        kept = with_colours_of(painting.astype(np.float32), picture.astype(np.float32))
+        painting = np.rint(kept).astype(np.uint8)
+    return painting if strength == 1 else blended(picture, painting, strength)
 
 
 class _Work:
@@ -145,6 +185,10 @@ def train(
     *images: Annotated[str, Parameter(help="Pictures to learn on: files, folders or patterns.")],
     model: Annotated[str, Parameter(help="The network that judges: an .onnx file, torchvision:NAME or timm:NAME.")],
     out: Annotated[Path, Parameter(name=("--out", "-o"), help="Folder of the style.")],
+    style: Annotated[
+        tuple[str, ...],
+        Parameter(help="One more style for the same network, as often as you like; apply can mix them."),
+    ] = (),
     steps: Annotated[int, Parameter(help="Batches that are learnt from.")] = 2000,
     batch: Annotated[int, Parameter(help="Pictures per step.")] = 4,
     crop: Annotated[int, Parameter(help="Side of the pictures in pixels, a multiple of 4.")] = 192,
@@ -165,7 +209,6 @@ def train(
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> int:
     """Train a network that paints in the style of a picture; Ctrl-C and --resume at will."""
-    from sightline.methods.gradient.style_transfer import read_style
     from sightline.styles.training.lesson import Lesson, Losses
     from sightline.styles.training.pictures import Files
     from sightline.styles.training.training import Course
@@ -182,7 +225,7 @@ def train(
     )  # fmt: skip
     lesson.check()
     course = Course(
-        folder=out, style=Path(picture).name, picture=read_style(picture, style_side),
+        folder=out, styles=_styles((picture, *style), style_side),
         pictures=Files(find_images(images)), every=every, threads=threads, device=device,
     )  # fmt: skip
     start = time.monotonic()
@@ -193,7 +236,8 @@ def train(
     ):
 
         def tell(done: int, total: int, losses: Losses) -> bool:
-            line.note(f"style {losses.style:.3g}, content {losses.content:.3g}")
+            each = "".join(f", {name} {loss:.3g}" for name, (loss, _) in losses.by_style.items())
+            line.note(f"style {losses.style:.3g}{each}, content {losses.content:.3g}")
             line(Progress(done, total, 0, 0, time.monotonic() - start))
             return not stop.made
 
@@ -202,6 +246,17 @@ def train(
         f"{out}: " + ("finished; paint with it: sightline style apply" if finished else "stopped; --resume goes on")
     )
     return 0 if finished else 130
+
+
+def _styles(pictures: Sequence[str], side: int) -> dict[str, FloatArray]:
+    """Styles by name: the file's of a single one, of several what is short and safe."""
+    from sightline.methods.gradient.style_transfer import read_style
+
+    twice = [name for name, count in Counter(pictures).items() if count > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} is given as a style {pictures.count(twice[0])} times. Give every style once.")
+    names = stems(pictures) if len(pictures) > 1 else {pictures[0]: Path(pictures[0]).name}
+    return {names[picture]: read_style(picture, side) for picture in pictures}
 
 
 @style.command

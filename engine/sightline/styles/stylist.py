@@ -2,46 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sightline.errors import UsageError
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.freeze_norm import MEAN, VARIANCE, FreezeNorm, PoolNorm, Statistics, normalisations
+from sightline.graph.mix_norm import MixNorm
 from sightline.routes.base import Settings
 from sightline.routes.ort import open_graph
+from sightline.styles.reach import reach_of
+from sightline.styles.shares import mix
 from sightline.styles.style import Style
 from sightline.types import ByteArray, FloatArray
 
 UNIT = 4  # what the network's sides are multiples of
 MARGIN = 16  # mirrored pixels beyond each edge, where the network sees nothing but zeros
-REACH = 96  # pixels that a painted pixel depends on to each side; more for networks of more than five blocks
 LOOKS, LOOK = 4, 256  # a large picture's statistics are those of 4 x 4 pieces of 256 pixels, spread evenly
 
 
 @dataclass(frozen=True)
 class Stylist:
-    """Paints with one style.
+    """Paints with one style, or one mix of several.
 
     Attributes:
         style: the network.
         settings: device and threads.
         tile: side of the tiles that pictures of more than 1.5 times as many pixels are painted in.
+        shares: of a network's styles by name, in proportion; all of the first unless given.
     """
 
     style: Style
     settings: Settings = Settings()  # noqa: RUF009 - frozen
     tile: int = 1024
+    shares: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.tile < 2 * REACH:
-            raise UsageError(f"tile={self.tile} must be at least {2 * REACH} pixels, twice what a pixel depends on.")
+        if self.shares is not None and not self.style.names:
+            raise UsageError(f"{self.style.name} holds one style: there is nothing to mix. Leave its shares out.")
+        if self.tile < 2 * self.reach:
+            raise UsageError(
+                f"tile={self.tile} must be at least {2 * self.reach} pixels, twice what a pixel depends on."
+            )
+
+    @cached_property
+    def graph(self) -> ir.Model:
+        """Of a single style: shares become constants first of all, so that statistics can be folded."""
+        style = self.style
+        return MixNorm(mix(style.names, self.shares))(style.graph) if style.names else style.graph
+
+    @cached_property
+    def reach(self) -> int:
+        """Pixels that a painted pixel depends on to each side."""
+        return reach_of(self.graph, UNIT)
 
     def paint(self, pictures: Sequence[ByteArray]) -> list[ByteArray]:
         """Paintings of pictures (H, W, 3) uint8 sRGB, each of its own size; neighbours of one size share a run."""
@@ -64,7 +84,7 @@ class Stylist:
         for top, bottom in pairwise(_cuts(wide.shape[0], self.tile)):
             for left, right in pairwise(_cuts(wide.shape[1], self.tile)):
                 rows, columns = (
-                    slice(max(0, low - REACH), high + REACH) for low, high in ((top, bottom), (left, right))
+                    slice(max(0, low - self.reach), high + self.reach) for low, high in ((top, bottom), (left, right))
                 )
                 piece = _pixels(_painted(session, wide[None, rows, columns]))[0]
                 above, before = top - rows.start, left - columns.start
@@ -81,7 +101,7 @@ class Stylist:
         side = min(LOOK, height // UNIT * UNIT, width // UNIT * UNIT)
         tops, lefts = (np.linspace(0, length - side, LOOKS).astype(int) for length in (height, width))
         pieces = np.stack([wide[top : top + side, left : left + side] for top in tops for left in lefts])
-        names = normalisations(self.style.graph)
+        names = normalisations(self.graph)
         wanted = [f"{name}{suffix}" for name in names for suffix in (MEAN, VARIANCE)]
         values = self._pooled.run(wanted, {self._input: _tensor(pieces)})
         return dict(zip(names, zip(values[::2], values[1::2], strict=True), strict=True))
@@ -91,19 +111,19 @@ class Stylist:
 
     @property
     def _input(self) -> str:
-        return str(self.style.graph.graph.inputs[0].name)
+        return str(self.graph.graph.inputs[0].name)
 
     @cached_property
     def _whole(self) -> Any:
-        return open_graph(self.style.graph, self.settings, self.style.name)
+        return open_graph(self.graph, self.settings, self.style.name)
 
     @cached_property
     def _pooled(self) -> Any:
-        return open_graph(PoolNorm()(self.style.graph), self.settings, self.style.name)
+        return open_graph(PoolNorm()(self.graph), self.settings, self.style.name)
 
     def _frozen(self, statistics: Statistics) -> Any:
         """A session without any normalisation left: known statistics are folded into the convolutions."""
-        return open_graph(FoldNorm()(FreezeNorm(statistics)(self.style.graph)), self.settings, self.style.name)
+        return open_graph(FoldNorm()(FreezeNorm(statistics)(self.graph)), self.settings, self.style.name)
 
 
 def blended(picture: ByteArray, painting: ByteArray, strength: float) -> ByteArray:

@@ -117,10 +117,17 @@ class DeepDream:
             raise UsageError(f"Layer {layer!r} has channels 0 to {shape[1] - 1}, not {self.channel}.")
         if self.guide is None:
             return strength(tape, layer, self.channel)
-        if self.channel is not None or not Path(self.guide).is_file() or len(shape) != 4:
+        if self.channel is not None:
             raise UsageError(
-                f"guide={self.guide!r} must be an image file, goes without channel={self.channel}, and layer "
-                f"{layer!r} of shape {shape[1:]} must have positions."
+                f"guide={self.guide!r} and channel={self.channel} exclude each other: a guide chooses its features "
+                "itself. Give one of them."
+            )
+        if not Path(self.guide).is_file():
+            raise UsageError(f"guide={self.guide!r} is no file. Give the path of an image.")
+        if len(shape) != 4:
+            raise UsageError(
+                f"A guide's features are compared position by position, and layer {layer!r} of shape {shape[1:]} has "
+                "no positions. Give an earlier layer."
             )
         features = oracle.taps(oracle.read_image(Path(self.guide))[None], [layer])[layer]
         return resemblance(tape, layer, tape.tensor(features))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from PIL import Image
@@ -55,7 +55,7 @@ class StyleTransfer:
     Raises:
         UnknownName: no such layer.
         BadImage: a style cannot be read.
-        UsageError: parameters out of range, or a layer without positions.
+        UsageError: parameters out of range, a layer without positions, or a style of one colour.
     """
 
     style: tuple[str, ...] = ()  # image files, mixed; brush strokes drawn by sightline when none are given
@@ -169,8 +169,18 @@ class StyleTransfer:
 
 
 def read_style(name: str, shorter: int) -> FloatArray:
-    """(h, w, 3) of 0 to 255 with so many pixels on the shorter side; that of the style in the box without a name."""
+    """(h, w, 3) of 0 to 255 with so many pixels on the shorter side; that of the style in the box without a name.
+
+    Raises:
+        BadImage: it cannot be read.
+        UsageError: it has one colour only.
+    """
     image = read_image(Path(name) if name else OWN / PICTURE)
+    if all(low == high for low, high in cast("tuple[tuple[int, int], ...]", image.getextrema())):
+        raise UsageError(
+            f"The style {name} has one colour throughout, so there are no strokes and no texture to take from it. "
+            "Give a picture that has them."
+        )
     width, height = image.size
     least = min(width, height)
     box = [max(0, (side - LONGEST * least) // 2) for side in (width, height)]

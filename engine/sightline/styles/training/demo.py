@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     lesson = Lesson(width=16, blocks=4, steps=choice.steps, crop=choice.crop, batch=choice.batch, content_weight=1.5)
     course = Course(
-        folder=choice.output, style="strokes drawn by sightline", picture=draw().astype(np.float32),
+        folder=choice.output, styles={"strokes drawn by sightline": draw().astype(np.float32)},
         pictures=Collages(PICTURES), threads=choice.threads,
     )  # fmt: skip
     with load(choice.model, preprocess=preset("imagenet")) as model:

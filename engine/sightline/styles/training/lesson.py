@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 
 from sightline.errors import OutputConflict, UsageError
 from sightline.job.files import write_atomically
+from sightline.job.lock import LOCK_NAME
 from sightline.styles.training.pictures import SMALLEST
 
 NOTES, LOSSES, CURVES, CHECKPOINT = "training.json", "losses.csv", "losses.png", "checkpoint.pt"
@@ -73,11 +74,17 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over the batch of one step."""
+    """Means over the batch of one step.
+
+    Attributes:
+        style, content, variation: of all rows.
+        by_style: style and content loss of the rows of each style, by name; of several styles those that had any.
+    """
 
     style: float
     content: float
     variation: float
+    by_style: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
 
 
 def begin(folder: Path, lesson: Lesson, facts: dict[str, str], *, resume: bool) -> None:
@@ -86,7 +93,7 @@ def begin(folder: Path, lesson: Lesson, facts: dict[str, str], *, resume: bool) 
     A training that ended before its first checkpoint has nothing to lose and is replaced.
 
     Args:
-        folder: there is one.
+        folder: there is one, locked by the caller.
         lesson: its parameters.
         facts: what it learns from, by name.
         resume: go on with what is there.
@@ -107,27 +114,38 @@ def begin(folder: Path, lesson: Lesson, facts: dict[str, str], *, resume: bool) 
             raise OutputConflict(f"{folder} holds another training: {'; '.join(different)}. Choose a new folder.")
         if not resume:
             raise OutputConflict(f"{folder} holds this training already. Give --resume to go on, or a new folder.")
-    elif not path.is_file() and any(folder.iterdir()):
+    elif not path.is_file() and any(one.name != LOCK_NAME for one in folder.iterdir()):
         raise OutputConflict(f"{folder} is not empty and holds no training. Choose a folder that is new or empty.")
     write_atomically(path, [json.dumps(notes, indent=1).encode()])
 
 
-def write_losses(folder: Path, losses: Sequence[Losses]) -> None:
-    """The table and the curves, replaced."""
-    lines = ["step,style,content,variation"]
-    lines += [f"{step},{one.style:.9g},{one.content:.9g},{one.variation:.9g}" for step, one in enumerate(losses)]
+def write_losses(folder: Path, losses: Sequence[Losses], names: Sequence[str]) -> None:
+    """The table and the curves, replaced; of several styles with columns and a curve for each."""
+    several = names if len(names) > 1 else ()
+    titles = ["step", "style", "content", "variation"]
+    titles += [f"{loss} {name}" for name in several for loss in ("style", "content")]
+    lines = [",".join(titles)]
+    for step, one in enumerate(losses):
+        values = [f"{value:.9g}" for value in (one.style, one.content, one.variation)]
+        for name in several:
+            values += [f"{value:.9g}" for value in one.by_style[name]] if name in one.by_style else ["", ""]
+        lines.append(",".join([str(step), *values]))
     write_atomically(folder / LOSSES, ["\n".join(lines).encode() + b"\n"])
-    write_atomically(folder / CURVES, [_curves(losses)])
+    write_atomically(folder / CURVES, [_curves(losses, several)])
 
 
-def _curves(losses: Sequence[Losses]) -> bytes:
+def _curves(losses: Sequence[Losses], names: Sequence[str]) -> bytes:
     """A PNG of the losses over the steps, on a logarithmic scale."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    for name in ("style", "content"):
+    for name in names:
+        rows = [(step, one.by_style[name][0]) for step, one in enumerate(losses) if name in one.by_style]
+        places, values = zip(*rows, strict=True) if rows else ((), ())
+        axes.plot(places, [max(value, 1e-9) for value in values], label=f"style loss of {name}", linewidth=0.8)
+    for name in ("content",) if names else ("style", "content"):
         axes.plot([max(getattr(one, name), 1e-9) for one in losses], label=f"{name} loss", linewidth=0.8)
     axes.set(yscale="log", xlabel="step", ylabel="share that is missed")
     axes.legend()
