@@ -185,11 +185,19 @@ class Heatmaps:
         """For each map, whether every number is 0: the score moves with nothing there, or nothing lets it show."""
         return tuple(not row.any() for row in self.values)
 
+    @property
+    def why_blank(self) -> str:
+        """What a map that is 0 everywhere means, and what to do."""
+        return (
+            "no pixel moves the score, because every unit on the way is shut or the score is saturated (a "
+            "probability of 1 is; its logit is not)."
+        )
+
     def remarks(self) -> Iterator[str]:
         """Which maps are blank."""
         for photo, blank in zip(self.photos, self.blank, strict=True):
             if blank:
-                yield f"{photo.id}: its map is 0 everywhere: no pixel moves the score."
+                yield f"{photo.id}: its map is 0 everywhere: {self.why_blank}"
 
     def columns(self) -> Mapping[str, Sequence[object]]:
         """The target's class and score, and the map's range, per image."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,6 +18,8 @@ from sightline_exporters.errors import BadRequest
 
 Calibration = Literal["minmax", "entropy", "percentile"]
 EXPORTER = "sightline.exporter"
+INT8_OPSET = 13  # the oldest in which a quantised weight has a scale per channel
+INT8_IR = 7  # IR version that came with that opset
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul")
 
 
@@ -53,6 +56,8 @@ def to_int8(
 ) -> Path:
     """The network in int8: quantise-dequantise pairs, weights per channel, ranges from photographs.
 
+    A graph of an opset before 13, which has no scale per channel, is converted to 13 first.
+
     Args:
         source: an ONNX file.
         path: of the new one.
@@ -61,8 +66,8 @@ def to_int8(
         exclude: nodes by name that stay in fp32.
 
     Raises:
-        BadRequest: a node of that name is not there, the network is quantised already, or no photograph to
-            calibrate on.
+        BadRequest: a node of that name is not there, the network is quantised already, no photograph to
+            calibrate on, or an opset that is too old and cannot be raised. Nothing is left at ``path`` then.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -71,10 +76,14 @@ def to_int8(
     _check_nodes(model, exclude)
     if any(node.op_type in QUANTISED for node in model.graph.node):
         raise BadRequest(f"{source} is quantised already. Begin with the network in fp32.")
-    name, prepared = model.graph.input[0].name, path.with_name(path.name + ".prepared")
-    reader = _Reader(name, batches)
+    prepared = path.with_name(path.name + ".prepared")
+    weights = {one.name for one in model.graph.initializer}  # before IR version 4 the inputs list them too
+    first = next(batches, None)
+    if first is None:
+        raise BadRequest("int8 needs photographs to calibrate on: none were given.")
+    reader = _Reader(next(one.name for one in model.graph.input if one.name not in weights), chain((first,), batches))
     try:
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quant_pre_process(_raised(model, source), str(prepared), skip_symbolic_shape=True)
         with redirect_stdout(StringIO()):  # it prints what it does, beside the one JSON object that was asked for
             quantize_static(
                 str(prepared),
@@ -90,11 +99,33 @@ def to_int8(
                     "percentile": CalibrationMethod.Percentile,
                 }[calibration],
             )  # fmt: skip
+        onnx.checker.check_model(str(path))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     finally:
         prepared.unlink(missing_ok=True)
-    if not reader.seen:
-        raise BadRequest("int8 needs photographs to calibrate on: none were given.")
     return _saved(onnx.load(path), model, path, f"int8, {calibration} over {reader.seen} images")
+
+
+def _raised(model: onnx.ModelProto, source: Path) -> str | onnx.ModelProto:
+    """The file, or its graph in the oldest opset that holds int8 weights."""
+    opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
+    if opset >= INT8_OPSET:
+        return str(source)
+    weights = {one.name for one in model.graph.initializer}
+    try:
+        raised = onnx.version_converter.convert_version(model, INT8_OPSET)
+    except Exception as reason:  # the converter's errors have no common base but Exception
+        raise BadRequest(
+            f"{source} is written in opset {opset}; int8 needs {INT8_OPSET}, and onnx.version_converter cannot "
+            f"raise it ({reason}). Export the model again with opset {INT8_OPSET} or later."
+        ) from reason
+    raised.ir_version = max(raised.ir_version, INT8_IR)
+    inputs = [one for one in raised.graph.input if one.name not in weights]  # from IR 4 on a listed weight may change
+    del raised.graph.input[:]
+    raised.graph.input.extend(inputs)
+    return raised
 
 
 class _Reader:

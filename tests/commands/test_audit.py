@@ -256,6 +256,7 @@ def test_a_worker_that_cannot_begin_is_told(audited: Path, tmp_path: Path) -> No
     ("words", "code", "message"),
     [
         (("demo",), 2, r"Give a reference, candidates and photographs"),
+        (("--images", "SCENES", "demo", "OTHER", "-o", "OUT"), 2, r"Models come first: all that follows --images"),
         (("demo", "OTHER", "--images", "SCENES", "-o", "OUT"), 2, r"12 classes and .* 4: they do not answer"),
         (("demo", "BROKEN", "--images", "SCENES", "-o", "OUT"), 3, r"broken.onnx"),
         (("demo", "SAME", "--images", "EMPTY", "-o", "OUT"), 2, r"[Nn]o image"),

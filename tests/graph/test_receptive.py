@@ -122,14 +122,79 @@ def test_shuffled_and_picked_channels_keep_their_window_and_zeros_around_a_map_m
     bounds(field, changes)
 
 
-@pytest.mark.parametrize("mode", ["reflect", "edge"])
-def test_borders_that_are_read_from_elsewhere_have_no_window(mode: str) -> None:
-    around = {"around": np.array([0, 0, 2, 2, 0, 0, 2, 2])}
-    proto = make_model(
-        [node("Pad", "image around", "out", mode=mode)], around, shape=[1, 1, *SIDE], outputs={"out": [None] * 4}
-    )
+def mirrored_stack(seed: int) -> onnx.ModelProto:
+    """Pads of every mode among convolutions, poolings and a residual sum; positive weights."""
+    rng = np.random.default_rng(seed)
+    nodes, arrays, last = [], {}, "image"
+    for depth in range(int(rng.integers(2, 5))):
+        mode = str(rng.choice(["reflect", "edge", "wrap", "constant"]))
+        arrays[f"p{depth}"] = np.array([0, 0, *rng.integers(0, 4, 2), 0, 0, *rng.integers(0, 4, 2)])
+        nodes.append(node("Pad", f"{last} p{depth}", f"padded{depth}", mode=mode))
+        kernel = [int(k) for k in rng.integers(1, 4, 2)]
+        options: dict = {"kernel_shape": kernel, "strides": [int(s) for s in rng.integers(1, 3, 2)]}
+        kind = rng.choice(["Conv", "MaxPool", "AveragePool", "sum"])
+        if kind == "sum":
+            arrays[f"k{depth}"] = np.full((1, 1, 3, 3), 0.25)
+            nodes += [
+                node("Conv", f"padded{depth} k{depth}", f"branch{depth}", pads=[1, 1, 1, 1]),
+                node("Add", f"padded{depth} branch{depth}", f"v{depth}"),
+            ]
+        elif kind == "Conv":
+            arrays[f"k{depth}"] = np.full((1, 1, *kernel), 0.25)
+            pads = [int(rng.integers(0, k)) for k in (*kernel, *kernel)]
+            dilations = [int(d) for d in rng.integers(1, 3, 2)]
+            nodes.append(
+                node("Conv", f"padded{depth} k{depth}", f"v{depth}", dilations=dilations, pads=pads, **options)
+            )
+        else:
+            nodes.append(node(str(kind), f"padded{depth}", f"v{depth}", **options))
+        last = f"v{depth}"
+    return make_model(nodes, arrays, shape=[1, 1, *SIDE], outputs={last: [1, 1, None, None]}, opset=19)
+
+
+@pytest.mark.parametrize("seed", range(32))
+def test_borders_that_are_read_from_elsewhere_widen_the_field_of_those_that_read_them(seed: int) -> None:
+    proto = mirrored_stack(seed)
     model = ir.serde.deserialize_model(proto)
-    assert "out" not in receptive_fields(model, infer_shapes(model, (1, 1, *SIDE)))
+    name = proto.graph.output[0].name
+    field, changes = receptive_fields(model, infer_shapes(model, (1, 1, *SIDE)))[name], seen(proto)
+    exact = 0
+    for y in range(changes.shape[0]):
+        for x in range(changes.shape[1]):
+            top, left, height, width = field.window(y, x)
+            rows, columns = np.nonzero(changes[y, x])
+            if not len(rows):
+                continue  # all that it reads is a constant border
+            assert top <= rows.min() <= rows.max() < top + height
+            assert left <= columns.min() <= columns.max() < left + width
+            if top >= 0 and top + height <= SIDE[0] and left >= 0 and left + width <= SIDE[1]:
+                exact += 1
+                assert (rows.min(), rows.max()) == (top, top + height - 1)
+                assert (columns.min(), columns.max()) == (left, left + width - 1)
+    assert exact > 0
+
+
+def test_a_mirror_changes_the_field_near_the_border_alone() -> None:
+    """Two pixels mirrored on every side, then a kernel of five: position 0 reads pixels 2 1 0 1 2."""
+    around = {"around": np.array([0, 0, 2, 2, 0, 0, 2, 2]), "k": np.ones((1, 1, 5, 5))}
+    nodes = [node("Pad", "image around", "padded", mode="reflect"), node("Conv", "padded k", "out")]
+    proto = make_model(nodes, around, shape=[1, 1, *SIDE], outputs={"out": [None] * 4})
+    model = ir.serde.deserialize_model(proto)
+    field = receptive_fields(model, infer_shapes(model, (1, 1, *SIDE)))["out"]
+    assert field.size == (5, 5)
+    assert field.window(5, 6) == (3, 4, 5, 5)
+    assert field.window(0, 0) == (0, 0, 3, 3)
+    assert field.window(SIDE[0] - 1, 1) == (SIDE[0] - 3, 0, 3, 4)
+
+
+def test_pads_told_for_some_axes_move_the_field() -> None:
+    arrays = {"around": np.array([2, 1]), "axes": np.array([-1])}
+    nodes = [node("Pad", "image around  axes", "out")]
+    nodes[0].input[:] = ["image", "around", "", "axes"]
+    proto = make_model(nodes, arrays, shape=[1, 1, *SIDE], outputs={"out": [None] * 4}, opset=18)
+    model = ir.serde.deserialize_model(proto)
+    field = receptive_fields(model, infer_shapes(model, (1, 1, *SIDE)))["out"]
+    assert field.window(3, 4) == (3, 2, 1, 1)
 
 
 @pytest.mark.parametrize("perm", [[0, 1, 3, 2], [0, 2, 3, 1]])

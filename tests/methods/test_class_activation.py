@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from problems import PROBLEMS, Problem, convolutional, linear
+from problems import PROBLEMS, Problem, convolutional, linear, make_model, node
 from sightline.errors import UnknownName, UsageError
 from sightline.methods.forward._class_activation import LayerHeatmaps, stretched
 from sightline.methods.forward.ablation_cam import AblationCam
@@ -19,6 +20,7 @@ from sightline.methods.gradient.grad_cam import GradCam
 from sightline.methods.gradient.grad_cam_pp import GradCamPp
 from sightline.methods.gradient.guided_grad_cam import GuidedGradCam
 from sightline.model import Model
+from sightline.report import heatmaps
 from sightline.target import Target, logit, unit
 from sightline.types import Batch
 
@@ -180,3 +182,25 @@ def test_stretching_is_torchs(source: tuple[int, int], size: tuple[int, int], al
         torch.from_numpy(maps), size, mode="bilinear", align_corners=align_corners
     )
     np.testing.assert_allclose(stretched(maps, size, align_corners=align_corners), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [GradCam(), AblationCam()], ids=["grad_cam", "ablation_cam"])
+def test_a_map_that_is_nowhere_positive_says_so_and_how_to_see_it(open_problem: Open, method: Any) -> None:
+    """Two pixels' sum decides against the class: every weight is negative, so what is positive is nothing."""
+    nodes = [node("Conv", "image k", "conv"), node("Relu", "conv", "relu1"),
+             node("GlobalAveragePool", "relu1", "mean"), node("Flatten", "mean", "flat"),
+             node("Gemm", "flat w", "logits", transB=1)]  # fmt: skip
+    arrays = {"k": np.ones((2, 3, 1, 1)), "w": np.array([[-1.0, -2.0], [1.0, 1.0]])}
+    proto = make_model(nodes, arrays, shape=["N", 3, 4, 5], outputs={"logits": ["N", 2]})
+    model = open_problem(Problem("against", proto, (3, 4, 5), ()))
+    images = np.random.default_rng(1).uniform(1, 2, (1, 3, 4, 5)).astype(np.float32)
+    (said,) = ran(model, method, images, logit(0)).remarks()
+    assert "the weighted sum of the maps of layer 'relu1' is nowhere positive. relu=False (--no-relu)" in said
+    assert "no pixel moves the score" not in said
+    shown = ran(model, replace(method, relu=False), images, logit(0))
+    assert list(shown.remarks()) == []
+    assert (shown.values < 0).all()
+    (page,) = heatmaps.panels(ran(model, method, images, logit(0)), 0)
+    assert "nowhere positive" in page.caption
+    (dark,) = ran(model, replace(method, relu=False), np.zeros_like(images), logit(0)).remarks()
+    assert "its channels are shut or none has a weight" in dark

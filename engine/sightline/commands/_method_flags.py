@@ -74,10 +74,19 @@ def field_parameters(kind: type[Method]) -> list[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
-            annotation=Annotated[hints[field.name], Parameter(group=METHOD, help=notes.get(field.name, ""))],
+            annotation=Annotated[
+                hints[field.name],
+                Parameter(group=METHOD, help=_help(notes.get(field.name, ""), hints[field.name])),
+            ],
         )
         for field in dataclasses.fields(typing.cast(Any, kind))
     ]
+
+
+def _help(note: str, hint: Any) -> str:
+    """The note, and how several values are given: a second word would be taken for the model or an image."""
+    several = typing.get_origin(hint) is tuple and Ellipsis in typing.get_args(hint)
+    return f"{note}; repeat the flag for several" if several else note
 
 
 def command_summary(file: str) -> str:

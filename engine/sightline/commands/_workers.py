@@ -6,19 +6,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from sightline.commands._options import ComputeOptions, parse_bytes
 from sightline.errors import UsageError
 from sightline.file_names import stems
-from sightline.job.crew import Engine
-from sightline.job.limits import Limits
-from sightline.job.manifest import JobHeader
-from sightline.job.recipe import ModelRecipe
-from sightline.job.work import Begin
 from sightline.routes.base import Device
+
+if TYPE_CHECKING:
+    from sightline.job.crew import Engine
+    from sightline.job.limits import Limits
+    from sightline.job.manifest import JobHeader
+    from sightline.job.recipe import ModelRecipe
 
 WORKERS = Group("Workers", sort_key=4)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -64,6 +65,8 @@ class WorkerOptions:
 
     def limits(self) -> Limits:
         """Where the run stops by itself."""
+        from sightline.job.limits import Limits
+
         memory = None if self.max_memory is None else parse_bytes(self.max_memory, "--max-memory")
         return Limits(parse_seconds(self.max_time, "--max-time"), memory)
 
@@ -71,6 +74,8 @@ class WorkerOptions:
         """Starts workers; None where this process does the work itself."""
         if not self.elsewhere:
             return None
+        from sightline.job.work import Begin
+
         begin = Begin(recipe, header, out.absolute(), "", recipe.settings.threads or 1)
         if self.on is None:
             from sightline.job.processes import Processes, gpus_here

@@ -38,7 +38,13 @@ def audit(
     ] = None,
     /,
     *candidates: Annotated[str, Parameter(help="Artefacts that are shipped: .onnx files.")],
-    images: Annotated[tuple[str, ...], Parameter(help="Folders, files or patterns of photographs.")] = (),
+    images: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Photographs: folders, files or patterns, one or several, behind the models.",
+            consume_multiple=True,
+        ),
+    ] = (),
     out: Annotated[Path | None, Parameter(name=("--out", "-o"), help="Folder of the audit.")] = None,
     labels_by: Annotated[
         str | None, Parameter(help="What is on each photograph: folder, number, or a table of id and label.")
@@ -47,7 +53,10 @@ def audit(
     baseline: Annotated[
         Path | None, Parameter(help="Earlier audit.json that max_rise and max_fall hold against.")
     ] = None,
-    section: Annotated[tuple[str, ...], Parameter(help="Only these sections; all unless given.")] = (),
+    section: Annotated[
+        tuple[str, ...],
+        Parameter(help="Only these sections, one or several; all unless given.", consume_multiple=True),
+    ] = (),
     maps: Annotated[int, Parameter(help="Photographs whose maps are compared.")] = 24,
     window: Annotated[int, Parameter(help="Side of the occlusion window in pixels, at most.")] = 32,
     stride: Annotated[int, Parameter(help="Pixels between two windows, at most.")] = 16,
@@ -74,7 +83,8 @@ def audit(
         return _diff(diff, json=json)
     if reference is None or not candidates or not images or out is None:
         raise UsageError(
-            "Give a reference, candidates and photographs: sightline audit REF.onnx CAND.onnx --images DIR -o DIR."
+            "Give a reference, candidates and photographs: sightline audit REF.onnx CAND.onnx --images DIR -o DIR. "
+            "Models come first: all that follows --images, up to the next flag, is taken for photographs."
         )
     counts = (maps, window, stride, attacked, *(one for one in (limit, threads) if one is not None))
     if min(counts) < 1 or seed < 0:

@@ -69,7 +69,8 @@ def bench(
         str | None, Parameter(group=SWEEP, help="single-stream, multi-stream, server, offline; all unless given.")
     ] = None,
     method: Annotated[
-        tuple[str, ...], Parameter(group=SWEEP, help="A method instead of the forward pass: 'occlusion(stride=16)'.")
+        tuple[str, ...],
+        Parameter(group=SWEEP, help="A method for the forward pass: 'occlusion(stride=16)'; one per flag."),
     ] = (),
     batch: Annotated[
         str | None, Parameter(group=SWEEP, help="Images per run of the network: 1,4,16. Offline tries 1 to 16.")
@@ -84,7 +85,10 @@ def bench(
         str | None, Parameter(group=SWEEP, help="fp32, fp16, int8, or NAME=FILE.onnx. As the model is unless given.")
     ] = None,
     compare: Annotated[str | None, Parameter(help="Another model: both interleaved, with the ratio.")] = None,
-    images: Annotated[tuple[str, ...], Parameter(help="Photographs to run on; noise unless given.")] = (),
+    images: Annotated[
+        tuple[str, ...],
+        Parameter(help="Photographs to run on, one or several; noise unless given.", consume_multiple=True),
+    ] = (),
     target: Annotated[str, Parameter(help="What methods explain: top, a class index, a label, a formula.")] = "top",
     out: Annotated[
         Path | None, Parameter(name=("--out", "-o"), help="Folder for bench.json, bench.md, bench.png.")

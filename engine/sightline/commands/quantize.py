@@ -27,14 +27,23 @@ def quantize(
     *,
     to: Annotated[Literal["fp16", "int8"], Parameter(help="Precision of the variant; it is built into the graph.")],
     out: Annotated[Path, Parameter(name=("--out", "-o"), help="File to write.")],
-    calib: Annotated[tuple[str, ...], Parameter(help="Photographs that int8 takes its ranges from.")] = (),
+    calib: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Photographs that int8 takes its ranges from, one or several; behind the model.",
+            consume_multiple=True,
+        ),
+    ] = (),
     limit: Annotated[int, Parameter(help="Of them at most so many.")] = 200,
     calibration: Annotated[
         Literal["minmax", "entropy", "percentile"], Parameter(help="How a range is chosen from what was seen.")
     ] = "minmax",
     exclude: Annotated[
         tuple[str, ...],
-        Parameter(help="Layers that stay in fp32: a node, a layer or a module with all that is in it."),
+        Parameter(
+            help="Layers that stay in fp32, one or several: a node, a layer or a module with all that is in it.",
+            consume_multiple=True,
+        ),
     ] = (),
     json: Annotated[bool, Parameter(help="Print one JSON object.", negative="")] = False,
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen

@@ -198,8 +198,10 @@ def train(
     style_weight: Annotated[float, Parameter(help="Of the style's loss.")] = 10.0,
     content_weight: Annotated[float, Parameter(help="Of the content's loss.")] = 0.5,
     total_variation: Annotated[float, Parameter(help="Weight of differences between neighbours.")] = 0.05,
-    style_layers: Annotated[tuple[str, ...], Parameter(help="As run style_transfer takes them.")] = (),
-    content_layers: Annotated[tuple[str, ...], Parameter(help="As run style_transfer takes them.")] = (),
+    style_layers: Annotated[tuple[str, ...], Parameter(help="As run style_transfer takes them, one per flag.")] = (),
+    content_layers: Annotated[
+        tuple[str, ...], Parameter(help="As run style_transfer takes them, one per flag.")
+    ] = (),
     rate: Annotated[float, Parameter(help="Of Adam.")] = 2e-3,
     seed: Annotated[int, Parameter(help="Of weights and crops.")] = 0,
     every: Annotated[int, Parameter(help="Steps between two checkpoints, with curves and painted pictures.")] = 50,

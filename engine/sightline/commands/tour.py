@@ -32,7 +32,7 @@ def tour(
     labels_by: Annotated[
         str | None, Parameter(help="What is on each photograph: folder, number, or a table of id and label.")
     ] = None,
-    chapter: Annotated[tuple[str, ...], Parameter(help="Only these chapters; all unless given.")] = (),
+    chapter: Annotated[tuple[str, ...], Parameter(help="Only these chapters, one per flag; all unless given.")] = (),
     limit: Annotated[int | None, Parameter(help="At most so many images.")] = 400,
     seed: Annotated[int, Parameter(help="Of what is drawn.")] = 0,
     threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,

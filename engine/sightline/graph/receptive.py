@@ -2,14 +2,16 @@
 
 Along each axis, position p of a value sees the pixels ``low + p * jump`` to ``high + p * jump``. The rule per
 operator is the one of Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks"
-(Distill, 2019), kept as an interval so that joins of branches are its union.
+(Distill, 2019), kept as an interval so that joins of branches are its union. Behind a border that is read from
+elsewhere (Pad with mode reflect, edge or wrap) the same holds away from the border only: from there on, the interval
+of every position is kept by itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import onnx_ir as ir
@@ -17,31 +19,74 @@ import onnx_ir as ir
 from sightline.graph.constants import constant_array
 
 Extent = tuple[int, int]  # height, width
+Interval = tuple[int, int]  # first and last pixel
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The view of position 0 along one axis and how it moves per position, in input pixels."""
+    """The view of position 0 along one axis and how it moves per position, in input pixels.
+
+    Attributes:
+        low, high: first and last pixel of position 0.
+        jump: pixels from the view of one position to that of the next.
+        views: first and last pixel of every position, where a mirrored border makes some differ from these.
+    """
 
     low: Fraction
     high: Fraction
     jump: Fraction
+    views: tuple[Interval, ...] = ()
 
     @property
     def size(self) -> int:
-        """Pixels seen by one position."""
+        """Pixels seen by one position, away from mirrored borders."""
         return int(self.high - self.low) + 1
 
-    def slid(self, kernel: int, stride: int, dilation: int, pad: int) -> Axis:
-        """What a sliding kernel over this value sees."""
+    def view(self, position: int) -> Interval:
+        """First and last pixel that a position sees; may reach over the border."""
+        if self.views and 0 <= position < len(self.views):
+            return self.views[position]
+        return int(self.low + position * self.jump), int(self.high + position * self.jump)
+
+    def slid(self, kernel: int, stride: int, dilation: int, pad: int, length: int = 0) -> Axis:
+        """What a sliding kernel over this value sees; ``length`` is the number of its positions."""
         reach = (kernel - 1) * dilation
-        return Axis(self.low - pad * self.jump, self.high + (reach - pad) * self.jump, self.jump * stride)
+        plain = Axis(self.low - pad * self.jump, self.high + (reach - pad) * self.jump, self.jump * stride)
+        if not self.views:
+            return plain
+        taps = range(0, reach + 1, dilation)
+        read = ((first + tap for tap in taps) for first in range(-pad, length * stride - pad, stride))
+        return plain.told([[one for one in places if 0 <= one < len(self.views)] for places in read], self)
+
+    def mirrored(self, begin: int, end: int, length: int, mode: str) -> Axis:
+        """What a value of ``length`` positions sees behind borders of ``begin`` and ``end`` read from elsewhere."""
+        plain = self.slid(kernel=1, stride=1, dilation=1, pad=begin)
+        return plain.told([[_elsewhere(place, length, mode)] for place in range(-begin, length + end)], self)
+
+    def told(self, read: Sequence[Sequence[int]], source: Axis) -> Axis:
+        """This, with the view of every position by the places of another value that it reads."""
+        views = list[Interval]()
+        for position, places in enumerate(read):
+            seen = [source.view(place) for place in places] or [self.view(position)]
+            views.append((min(first for first, _ in seen), max(last for _, last in seen)))
+        return replace(self, views=tuple(views))
 
     def joined(self, other: Axis) -> Axis | None:
         """The union of two views; None if they move at different speeds."""
-        if self.jump != other.jump:
+        count = len(self.views or other.views)
+        if self.jump != other.jump or (self.views and other.views and len(other.views) != count):
             return None
-        return Axis(min(self.low, other.low), max(self.high, other.high), self.jump)
+        both = Axis(min(self.low, other.low), max(self.high, other.high), self.jump)
+        pairs = [(self.view(position), other.view(position)) for position in range(count)]
+        return replace(both, views=tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs))
+
+
+def _elsewhere(place: int, length: int, mode: str) -> int:
+    """The position that stands for one outside the map."""
+    if mode == "edge":
+        return min(max(place, 0), length - 1)
+    period = max(2 * length - 2, 1) if mode == "reflect" else length
+    return place % period if place % period < length else period - place % period
 
 
 @dataclass(frozen=True)
@@ -57,14 +102,13 @@ class ReceptiveField:
 
     @property
     def size(self) -> Extent:
-        """Height and width in pixels."""
+        """Height and width in pixels, away from mirrored borders."""
         return self.rows.size, self.columns.size
 
     def window(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Top, left, height, width in pixels of what position (row, column) sees; may reach over the border."""
-        top = self.rows.low + row * self.rows.jump
-        left = self.columns.low + column * self.columns.jump
-        return int(top), int(left), *self.size
+        (top, bottom), (left, right) = self.rows.view(row), self.columns.view(column)
+        return top, left, bottom - top + 1, right - left + 1
 
 
 POINT = Axis(Fraction(0), Fraction(0), Fraction(1))
@@ -109,10 +153,10 @@ def _rule(
         return _union
     if _puts_channels_first(node, shapes):
         return lambda seen: seen[0]
-    if node.op_type in ("Reshape", "Transpose", "Slice", "Gather") and _only_channels_move(node, shapes):
+    if node.op_type in ("Reshape", "Transpose", "Slice", "Gather") and only_channels_move(node, shapes):
         return lambda seen: seen[0]
     if node.op_type == "Pad":
-        return lambda seen: None if seen[0] is None else _padded(node, seen[0])
+        return lambda seen: None if seen[0] is None else _padded(node, seen[0], shapes)
     return None
 
 
@@ -126,7 +170,7 @@ def _puts_channels_first(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -
     return last and tuple(order.as_ints()) == (0, 3, 1, 2)
 
 
-def _only_channels_move(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def only_channels_move(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether height and width stay the last two axes, as where channels are shuffled between groups."""
     before, after = (shapes.get(str(value.name), ()) for value in (node.inputs[0], node.outputs[0]) if value)
     if min(len(before), len(after)) < 3 or before[-2:] != after[-2:]:
@@ -146,29 +190,51 @@ def _only_channels_move(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) ->
     return axes is not None and all(int(axis) % len(before) < len(before) - 2 for axis in axes)
 
 
-def _padded(node: ir.Node, field: ReceptiveField) -> ReceptiveField | None:
-    """Zeros around a map only move it; mirrored or repeated borders are read from elsewhere."""
+def _padded(node: ir.Node, field: ReceptiveField, shapes: Mapping[str, tuple[int, ...]]) -> ReceptiveField | None:
+    """A constant around a map only moves it; mirrored or repeated borders are read from elsewhere."""
+    amounts, mode = pad_amounts(node), pad_mode(node)
+    source = shapes.get(str(node.inputs[0].name), ()) if node.inputs[0] is not None else ()
+    if amounts is None or len(amounts) != 8 or len(source) != 4:
+        return None
+    if mode == "constant":
+        length = [n + amounts[axis] + amounts[axis + 4] for axis, n in enumerate(source)]
+        return ReceptiveField(
+            field.rows.slid(kernel=1, stride=1, dilation=1, pad=amounts[2], length=length[2]),
+            field.columns.slid(kernel=1, stride=1, dilation=1, pad=amounts[3], length=length[3]),
+        )
+    if mode not in ("reflect", "edge", "wrap"):
+        return None
+    rows, columns = (
+        axis.mirrored(amounts[index], amounts[index + 4], source[index], mode) if amounts[index] or amounts[index + 4]
+        else axis
+        for index, axis in ((2, field.rows), (3, field.columns))
+    )  # fmt: skip
+    return ReceptiveField(rows, columns)
+
+
+def pad_mode(node: ir.Node) -> str:
+    """What a Pad fills borders with."""
     mode = node.attributes.get("mode")
-    if mode is not None and mode.as_string() != "constant":
-        return None
-    amounts = _pad_amounts(node)
-    if amounts is None or len(amounts) != 8:
-        return None
-    return ReceptiveField(
-        field.rows.slid(kernel=1, stride=1, dilation=1, pad=amounts[2]),
-        field.columns.slid(kernel=1, stride=1, dilation=1, pad=amounts[3]),
-    )
+    return "constant" if mode is None else mode.as_string()
 
 
-def _pad_amounts(node: ir.Node) -> tuple[int, ...] | None:
-    """Begins and ends of all four axes; None where they are computed or told for some axes alone."""
+def pad_amounts(node: ir.Node) -> tuple[int, ...] | None:
+    """Begins and ends of all axes; of four where only some are told; None where they are computed."""
     attribute = node.attributes.get("pads")  # before opset 11
     if attribute is not None:
         return tuple(attribute.as_ints())
     given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
-    if given is None or (len(node.inputs) > 3 and node.inputs[3] is not None):
+    if given is None:
         return None
-    return tuple(int(amount) for amount in given)
+    if len(node.inputs) < 4 or node.inputs[3] is None:
+        return tuple(int(amount) for amount in given)
+    axes = constant_array(node.inputs[3])
+    if axes is None:
+        return None
+    amounts = [0] * 8
+    for place, axis in enumerate(axes):
+        amounts[int(axis) % 4], amounts[int(axis) % 4 + 4] = int(given[place]), int(given[place + len(axes)])
+    return tuple(amounts)
 
 
 def _union(seen: list[ReceptiveField | None]) -> ReceptiveField | None:
@@ -193,9 +259,12 @@ def _slid(node: ir.Node, field: ReceptiveField, shapes: Mapping[str, tuple[int, 
         return None
     strides, dilations = node_pair(node, "strides", 1), node_pair(node, "dilations", 1)
     pads = leading_pads(node, (source[2], source[3]), kernel)
+    output = shapes.get(str(node.outputs[0].name), ())
+    if len(output) != 4:
+        return None
     return ReceptiveField(
-        field.rows.slid(kernel[0], strides[0], dilations[0], pads[0]),
-        field.columns.slid(kernel[1], strides[1], dilations[1], pads[1]),
+        field.rows.slid(kernel[0], strides[0], dilations[0], pads[0], output[2]),
+        field.columns.slid(kernel[1], strides[1], dilations[1], pads[1], output[3]),
     )
 
 

@@ -9,10 +9,7 @@ from sightline.report.panel import Panel, map_panel, method_name
 from sightline.types import Heatmaps
 
 SIGNED = "Red speaks for the target, blue against it; in units of its score."
-BLANK = (
-    "Not drawn. The map is 0 everywhere: no pixel moves the score, because every unit on the way is shut or the "
-    "score is saturated (a probability of 1 is; its logit is not)."
-)
+BLANK = "Not drawn. The map is 0 everywhere:"
 UNSIGNED = "The brighter, the more it matters, for or against; in units of the target's score."
 
 
@@ -21,7 +18,7 @@ def panels(result: Heatmaps, row: int | None) -> Iterator[Panel]:
     if row is None:
         return
     if result.blank[row]:
-        yield Panel(method_name(result, "Heatmap"), BLANK, target=result.classes[row])
+        yield Panel(method_name(result, "Heatmap"), f"{BLANK} {result.why_blank}", target=result.classes[row])
         return
     reading = SIGNED if result.signed else UNSIGNED
     approximate = " Approximate: a tolerance was traded for speed." if result.approximate else ""

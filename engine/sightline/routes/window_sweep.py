@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
 
 from sightline.abilities import SweepChunk
+from sightline.graph.gather_shuffles import GatherShuffles
 from sightline.graph.incremental_occlusion import Sweep, SweepPlan, compile_sweep, plan_sweep
 from sightline.graph.incremental_occlusion.on_device import IMAGE, on_device
 from sightline.graph.incremental_occlusion.rewrite import with_whole_bands
@@ -69,9 +71,16 @@ def _forecast(plan: SweepPlan, settings: Settings) -> Forecast:
     return Forecast(REWRITE, macs, plan.speed_up, plan.ceiling, ())
 
 
+def sweepable(model: Model, names: tuple[str, ...]) -> ir.Model:
+    """The graph that sweeps are rewritten from: shuffles gathered, unless somebody reads a value within one."""
+    gathered = GatherShuffles(model.layers.shapes)(model.folded)
+    made = {value.name for node in gathered.graph for value in node.outputs}
+    return gathered if made.issuperset(names) else model.folded
+
+
 def sweep_plan(model: Model, windows: IntArray, names: tuple[str, ...], tolerance: float = 0.0) -> SweepPlan:
     """The best plan for a model whose sweep can be rewritten."""
-    return plan_sweep(model.folded, model.layers.shapes, windows, names, tolerance)
+    return plan_sweep(sweepable(model, names), model.layers.shapes, windows, names, tolerance)
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ class WindowSweeps:
         plan = sweep_plan(model, windows, names, tolerance)
         if _forecast(plan, settings).rewrite is None:
             return None
-        compiled = compile_sweep(model.folded, model.layers.shapes, plan, names)
+        compiled = compile_sweep(sweepable(model, names), model.layers.shapes, plan, names)
         if oracle.bound_to is not None:
             return OpenedSweep(plan, self._on_device(compiled, windows, target), settings.batch)
         whole = settings.device == "tensorrt"  # an engine is built for sizes that are known

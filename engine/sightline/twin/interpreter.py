@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sightline.errors import UnknownName, UnsupportedOperator, UsageError
 from sightline.twin.binding import bound_kernel
+from sightline.twin.gates import with_gates
 from sightline.twin.in_place import reusing
 from sightline.twin.node import WEIGHTED, Kernel, Node
 from sightline.twin.reading import FORWARD_ONLY, bind, inline, read_constants, read_nodes, refusals
@@ -149,7 +150,8 @@ class Twin(nn.Module):
                 self._slot(name)
         measured = _measured(bound, constants)
         copies = self._place(constants, bound, measured)
-        return tuple(self._bind(node, measured, copies) for node in _with_depths(bound))
+        told = with_gates(_with_depths(bound), constants)
+        return tuple(self._bind(node, measured, copies) for node in told)
 
     def _place(self, constants: Mapping[str, Tensor], bound: list[Node], measured: set[str]) -> dict[str, int]:
         """Register constants as buffers; those that shape arithmetic reads also get a slot that stays on the CPU."""

@@ -35,6 +35,7 @@ class Node:
         attributes: int, float, str, bytes, tuples of them, or a tensor.
         known: values of inputs by index; while the twin is made the constants, in a run that defers all of them.
         depth: among the layers with weights, in order: 0 the first, which reads the image, 1 the last; 0 elsewhere.
+        gate: of a product of two computed values, the index of the one that only opens and shuts the other.
         owns_gradient: whether the gradient that arrives at its result is nobody else's, and may be written over.
     """
 
@@ -47,6 +48,7 @@ class Node:
     attributes: Mapping[str, Any]
     known: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
     depth: float = 0.0
+    gate: int | None = None
     owns_gradient: bool = False
 
     def integer(self, name: str, default: int) -> int:

@@ -4,6 +4,17 @@ Every rule of a layer is the same two lines with other terms. A term is an input
 layer's own; z is the sum of the layer's outputs over the terms, and an input gets
 
     R_in = sum over terms of  input · d/d input (z · R / (z + epsilon · sign z))
+
+Beside the layers (Bach et al. 2015, Montavon et al. 2019):
+
+- an activation of single elements, GELU and erf among them, and a factor that is a constant hand relevance on
+  unchanged;
+- of a product, the gate counts as a constant, so that the signal takes all (Arras, Montavon, Müller, Samek,
+  "Explaining Recurrent Neural Network Predictions in Sentiment Analysis", 2017): x of x · sigmoid(x) and of GELU
+  written out, the maps of squeeze-and-excitation; where neither factor is one (see ``gates``), each gets half;
+- a divisor counts as a constant, and so does the deviation of a layer, instance or group normalisation (Ali, Schnake,
+  Eberle, Montavon, Müller, Wolf, "XAI for Transformers: Better Explanations through Conservative Propagation", 2022);
+- means, sums and residuals share by contribution; a maximum hands on to the value that it is.
 """
 
 from __future__ import annotations
@@ -17,6 +28,7 @@ from torch import Tensor
 
 from sightline.errors import UnsupportedOperator
 from sightline.relevance import Box, Composite, Epsilon, Flat, Gamma, LayerRule, ZPlus
+from sightline.twin.held_statistics import NORMALISING, held
 from sightline.twin.node import WEIGHTED, Kernel, Node
 from sightline.twin.rules import Override
 
@@ -33,7 +45,7 @@ _ROUTING = frozenset({
 })  # fmt: skip  # their gradient hands every relevance to where the value came from
 _ACTIVATION = frozenset({
     "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "Sigmoid", "Tanh", "Softplus",
-    "Softsign", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish",
+    "Softsign", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish", "Erf",
 })  # fmt: skip  # of one element each: relevance passes unchanged
 
 
@@ -84,22 +96,41 @@ class _Layer:
     biases: bool
 
     def __call__(self, kernel: Kernel, *operands: Tensor | None) -> Tensor:
-        data = [index for index, one in enumerate(operands) if one is not None and one.requires_grad]
+        data = _computed(operands)
+        operator = self.node.operator
+        constant = self.node.gate if operator == "Mul" else 1 if operator == "Div" else None
+        if constant in data and len(data) > 1:
+            operands = tuple(
+                one.detach() if index == constant and one is not None else one for index, one in enumerate(operands)
+            )
+            data = _computed(operands)
         if not data:  # arithmetic on shapes, for one
             return kernel(*operands)
-        operator = self.node.operator
-        if operator in _ACTIVATION:
-            return _Passing.apply(kernel, *operands)  # type: ignore[no-any-return]
+        if self._passes(data, operands):
+            return _Passing.apply(data[0], kernel, *operands)  # type: ignore[no-any-return]
+        if operator in NORMALISING and data == [0]:
+            return _Relevance.apply(self._held, self.epsilon, 1.0, kernel, held(self.node), *operands)  # type: ignore[no-any-return]
         if operator not in WEIGHTED | _LINEAR or (operator == "Div" and data != [0]):
-            raise UnsupportedOperator(
-                f"Relevance has no rule for node {self.node.name!r} ({operator}). Use a method that needs none, such "
-                "as integrated_gradients, or attribute at a layer behind it."
-            )
+            return _Refused.apply(self.node, kernel, *operands)  # type: ignore[no-any-return]
         if operator in WEIGHTED and data == [0]:
-            return _Relevance.apply(self._weighted, self.epsilon, 1.0, kernel, *operands)  # type: ignore[no-any-return]
+            return _Relevance.apply(self._weighted, self.epsilon, 1.0, kernel, kernel, *operands)  # type: ignore[no-any-return]
         # of a product of two values, each gets half: both are its cause
         share = 1 / len(data) if operator in WEIGHTED or operator == "Mul" else 1.0
-        return _Relevance.apply(_own, self.epsilon, share, kernel, *operands)  # type: ignore[no-any-return]
+        return _Relevance.apply(_own, self.epsilon, share, kernel, kernel, *operands)  # type: ignore[no-any-return]
+
+    def _passes(self, data: list[int], operands: tuple[Tensor | None, ...]) -> bool:
+        """Whether relevance passes unchanged to the one operand that is computed."""
+        if self.node.operator in _ACTIVATION:
+            return True
+        scaled = self.node.operator in ("Mul", "Div")
+        moved = self.node.operator in ("Add", "Sub") and not self.biases
+        if not (scaled or moved) or len(data) != 1 or (data == [1] and self.node.operator == "Div"):
+            return False
+        shapes = [one.shape for one in operands if one is not None]
+        return shapes[data[0]] == torch.broadcast_shapes(*shapes)
+
+    def _held(self, *operands: Any) -> list[tuple[Any, ...]]:
+        return [operands if self.biases else operands[:2]]
 
     def _weighted(self, *operands: Any) -> list[tuple[Any, ...]]:
         x, weight = operands[:2]
@@ -110,36 +141,60 @@ class _Layer:
         return [*terms]
 
 
+def _computed(operands: tuple[Tensor | None, ...]) -> list[int]:
+    """Which operands depend on what relevance is asked for."""
+    return [index for index, one in enumerate(operands) if one is not None and one.requires_grad]
+
+
 def _own(*operands: Any) -> list[tuple[Any, ...]]:
     return [operands]
 
 
 class _Passing(torch.autograd.Function):
-    """A function of single elements: relevance passes."""
+    """A function of single elements of one operand: relevance passes."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, *operands: Any) -> Any:
-        ctx.count = len(operands)
+    def forward(ctx: Any, index: int, kernel: Kernel, *operands: Any) -> Any:
+        ctx.place = index, len(operands)
         return kernel(*operands)
 
     @staticmethod
     def backward(ctx: Any, *relevance: Any) -> Any:
-        return (None, relevance[0], *[None] * (ctx.count - 1))
+        index, count = ctx.place
+        return (None, None, *[relevance[0] if place == index else None for place in range(count)])
+
+
+class _Refused(torch.autograd.Function):
+    """A node without a rule: it may lie behind a gate, where no relevance comes by."""
+
+    @staticmethod
+    def forward(ctx: Any, node: Node, kernel: Kernel, *operands: Any) -> Any:
+        ctx.node = node
+        return kernel(*operands)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise UnsupportedOperator(
+            f"Relevance has no rule for node {ctx.node.name!r} ({ctx.node.operator}). Use a method that needs none, "
+            "such as integrated_gradients, or attribute at a layer behind it."
+        )
 
 
 class _Relevance(torch.autograd.Function):
-    """A linear node under a rule."""
+    """A node under a rule; ``linear`` computes the same as its kernel, linear in what gets relevance."""
 
     @staticmethod
-    def forward(ctx: Any, terms: Any, epsilon: float, share: float, kernel: Kernel, *operands: Any) -> Any:
-        ctx.rule = terms, epsilon, share, kernel
+    def forward(
+        ctx: Any, terms: Any, epsilon: float, share: float, kernel: Kernel, linear: Kernel, *operands: Any
+    ) -> Any:
+        ctx.rule = terms, epsilon, share, linear
         ctx.save_for_backward(*operands)
         return kernel(*operands)
 
     @staticmethod
     def backward(ctx: Any, *relevance: Any) -> Any:
         terms, epsilon, share, kernel = ctx.rule
-        data = [index for index, needed in enumerate(ctx.needs_input_grad[4:]) if needed]
+        data = [index for index, needed in enumerate(ctx.needs_input_grad[5:]) if needed]
         found: list[Tensor | None] = [None] * len(ctx.saved_tensors)
         with torch.enable_grad():
             parts = [list(part) for part in terms(*ctx.saved_tensors)]
@@ -155,4 +210,4 @@ class _Relevance(torch.autograd.Function):
                 handed = share * part[index].detach() * next(gradients)
                 before = found[index]
                 found[index] = handed if before is None else before + handed
-        return (None, None, None, None, *found)
+        return (None, None, None, None, None, *found)

@@ -13,10 +13,12 @@ import sightline
 from sightline.abilities import WindowSweep
 from sightline.routes.base import Settings
 from sightline.routes.ort import OrtOracle
+from sightline.routes.window_sweep import sweep_plan, sweepable
 from sightline.target import logit, unit
 from sightline_exporters.variants import to_half
 
 TOLERANCE = 1e-5  # of the largest change of a score
+OLDER = 200  # graphs from this seed on also shuffle, pick and border
 
 
 class Draft:
@@ -61,6 +63,32 @@ class Draft:
     def same(self, operator: str, source: str, **attributes) -> str:
         return self.add(operator, [source], self.shapes[source], **attributes)
 
+    def numbers(self, *values: int) -> str:
+        name = f"n{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+    def shuffle(self, source: str, groups: int) -> str:
+        c, h, w = self.shapes[source]
+        apart = self.add("Reshape", [source, self.numbers(0, groups, c // groups, h, w)], ())
+        turned = self.add("Transpose", [apart], (), perm=[0, 2, 1, 3, 4])
+        return self.add("Reshape", [turned, self.numbers(0, c, h, w)], (c, h, w))
+
+    def border(self, source: str, pads: list[int]) -> str:
+        c, h, w = self.shapes[source]
+        top, left, bottom, right = pads
+        amounts = self.numbers(0, 0, top, left, 0, 0, bottom, right)
+        return self.add("Pad", [source, amounts], (c, h + top + bottom, w + left + right))
+
+    def pick(self, source: str, channels: np.ndarray) -> str:
+        _, h, w = self.shapes[source]
+        return self.add("Gather", [source, self.numbers(*channels)], (len(channels), h, w), axis=1)
+
+    def half(self, source: str) -> str:
+        c, h, w = self.shapes[source]
+        ends = [self.numbers(1), self.numbers(c - 1), self.numbers(1)]
+        return self.add("Slice", [source, *ends], (c - 2, h, w))
+
     def finish(self, source: str, folder: Path) -> Path:
         c = self.shapes[source][0]
         mean = self.add("GlobalAveragePool", [source], (c, 1, 1))
@@ -85,7 +113,7 @@ def random_graph(seed: int, folder: Path) -> tuple[Path, str]:
     value, inner = "image", ""
     for depth in range(int(random.integers(3, 8))):
         c, h, w = draft.shapes[value]
-        choice = int(random.integers(0, 10)) if depth else 0
+        choice = int(random.integers(0, 10 if seed < OLDER else 14)) if depth else 0
         kernel = [int(random.choice([1, 2, 3, 5])), int(random.choice([1, 3, 4]))]
         pads = [int(random.integers(0, k)) for k in (*kernel, *kernel)]
         stride = [int(random.integers(1, 3)), int(random.integers(1, 3))]
@@ -117,6 +145,14 @@ def random_graph(seed: int, folder: Path) -> tuple[Path, str]:
             one = draft.conv(value, 8, [1, 1], [2, 2], [1, 1], [0] * 4)
             three = draft.conv(value, 8, [3, 3], [2, 2], [1, 1], [1] * 4)
             value = draft.same("Relu", draft.add("Add", [one, three], draft.shapes[three]))
+        elif choice == 10:
+            value = draft.shuffle(value, 2 if c % 2 == 0 else 1)
+        elif choice == 11:
+            value = draft.border(value, [int(n) for n in random.integers(0, 3, 4)])
+        elif choice == 12:
+            value = draft.pick(value, random.permutation(c))
+        elif choice == 13 and c >= 4:
+            value = draft.half(value)
         else:
             value = draft.add("Mul", [value, draft.weight(c, 1, 1)], (c, h, w))
             value = draft.same("LRN", value, size=3)
@@ -144,7 +180,7 @@ def sweep(oracle: WindowSweep, images, windows, fill, target) -> np.ndarray:
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["any-windows", "small-windows"])
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(60), *range(OLDER, OLDER + 40)])
 def test_random_graphs(seed: int, small: bool, tmp_path: Path):
     path, inner = random_graph(seed, tmp_path)
     model = sightline.load(path)
@@ -181,3 +217,58 @@ def test_a_graph_in_half_precision_is_swept_as_closely_as_its_own_rounding(seed:
     )
     scale = np.abs(whole).max() + 1e-6
     assert np.abs(incremental - whole).max() <= 2 * np.abs(dense - whole).max() + 2e-3 * scale, path
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_change_is_followed_through_a_channel_shuffle(groups: int, tmp_path: Path):
+    """As in ShuffleNet: the maps behind shuffles are computed on a part, and scores are those of the dense sweep."""
+    draft = Draft(groups, (48, 40))
+    value = draft.conv("image", 16, [3, 3], [1, 1], [1, 1], [1] * 4)
+    for _ in range(3):
+        value = draft.same("Relu", draft.conv(value, 16, [1, 1], [1, 1], [1, 1], [0] * 4, group=groups))
+        value = draft.shuffle(value, groups)
+        value = draft.conv(value, 16, [3, 3], [1, 1], [1, 1], [1] * 4, group=16)
+    model = sightline.load(draft.finish(value, tmp_path))
+    random = np.random.default_rng(1)
+    windows = random_windows(random, 48, 40)
+    windows[:, 2:] = np.minimum(windows[:, 2:], 5)
+    plan = sweep_plan(model, windows, ("logits",))
+    assert plan.cuts[value].positions < 48 * 40 / 3
+    images, fill = random.standard_normal((2, 3, 48, 40), dtype=np.float32), np.zeros((1, 3, 48, 40), np.float32)
+    found, expected = (
+        np.stack(
+            [
+                sweep(OrtOracle(model, Settings(threads=1, batch=4, sweep=way)), images, windows, fill, logit(index))
+                for index in range(5)
+            ]
+        )
+        for way in ("incremental", "dense")
+    )
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def test_a_target_within_a_shuffle_is_swept_too(tmp_path: Path):
+    draft = Draft(3, (20, 18))
+    value = draft.conv("image", 8, [3, 3], [1, 1], [1, 1], [1] * 4)
+    source = draft.same("Relu", draft.shuffle(value, 2))
+    model = sightline.load(draft.finish(source, tmp_path))
+    apart = next(name for name in draft.shapes if name.startswith("transpose"))
+    names = {output.name for node in sweepable(model, (apart,)).graph for output in node.outputs}
+    assert apart in names
+    assert apart not in {output.name for node in sweepable(model, ("logits",)).graph for output in node.outputs}
+
+
+def test_a_kernel_of_one_position_with_a_border_moves_no_window_astray(tmp_path: Path):
+    draft = Draft(5, (16, 15))
+    value = draft.conv("image", 4, [3, 3], [1, 1], [1, 1], [1] * 4)
+    value = draft.conv(value, 4, [1, 1], [1, 1], [1, 1], [0, 0, 2, 1])
+    model = sightline.load(draft.finish(draft.same("Relu", value), tmp_path))
+    random = np.random.default_rng(2)
+    windows = random_windows(random, 16, 15)
+    windows[:, 2:] = np.minimum(windows[:, 2:], 3)
+    images, fill = random.standard_normal((1, 3, 16, 15), dtype=np.float32), np.ones((1, 3, 16, 15), np.float32)
+    found, expected = (
+        sweep(OrtOracle(model, Settings(threads=1, batch=4, sweep=way)), images, windows, fill, logit(1))
+        for way in ("incremental", "dense")
+    )
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()

@@ -2,8 +2,10 @@
 
 Cases, with the numbers that the code carries:
     1. One position of the output reads the same position of every input (activations, arithmetic, Concat and Split
-       along channels, normalisation with fixed statistics): the union of what changes in the inputs.
-    2. A sliding kernel (Conv, MaxPool, AveragePool): the outputs whose kernel touches a changed position.
+       along channels, channels picked or shuffled, normalisation with fixed statistics): the union of what changes in
+       the inputs.
+    2. A sliding kernel (Conv, MaxPool, AveragePool), and a border of zeros or minus infinity (Pad), which is one of a
+       single position: the outputs whose kernel touches a changed position.
     3. The mean over all positions: updated by the difference; from there on there are no positions.
     4. An operand that is changed and has no positions of its own, such as the gate of squeeze-and-excitation: it
        changes every position of the other operands.
@@ -16,12 +18,13 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from sightline.graph.constants import constant_array
 from sightline.graph.incremental_occlusion.cut import Slide
 from sightline.graph.layers import Shapes
-from sightline.graph.receptive import kernel_extent, leading_pads, node_pair
+from sightline.graph.receptive import kernel_extent, leading_pads, node_pair, pad_amounts, pad_mode
 
 # fmt: off
 ONE_INPUT = frozenset((
@@ -43,16 +46,19 @@ class Growth:
         kind: cases 1, 2, 3 and 5.
         slides: along rows and columns, of a sliding kernel.
         filler: what lies outside the map for a sliding kernel.
+        resizes: whether the output has other positions than the input.
     """
 
     kind: Kind
     slides: tuple[Slide, Slide] = (Slide(), Slide())
     filler: float = 0.0
+    resizes: bool = False
 
     @property
     def keeps_place(self) -> bool:
         """Whether an output position reads one input position, the same."""
-        return self.kind == "positionwise" or (self.kind == "sliding" and self.slides == (Slide(), Slide()))
+        still = self.slides == (Slide(), Slide()) and not self.resizes
+        return self.kind == "positionwise" or (self.kind == "sliding" and still)
 
 
 EVERYTHING = Growth("everything")
@@ -71,6 +77,10 @@ def growth(node: ir.Node, shapes: Shapes, changing: Set[str]) -> Growth:
         return _mean(node, shapes)
     if node.op_type in ("Conv", "MaxPool", "AveragePool"):
         return _sliding(node, shapes, output)
+    if node.op_type == "Pad":
+        return _bordered(node, shapes)
+    if node.op_type in ("Gather", "Slice"):
+        return Growth("positionwise") if _picks_channels(node, shapes) else EVERYTHING  # 1
     if node.op_type in ONE_INPUT:
         return Growth("positionwise") if _along_channels(node) else EVERYTHING  # 1
     if node.op_type in SEVERAL_INPUTS:
@@ -96,7 +106,35 @@ def _sliding(node: ir.Node, shapes: Shapes, output: tuple[int, ...]) -> Growth:
         counted = "count_include_pad" in node.attributes and node.attributes["count_include_pad"].as_int() != 0
         if padded and (ceiling or not counted):
             return EVERYTHING  # 5: a divisor that changes at the border
-    return Growth("sliding", (slides[0], slides[1]), float("-inf") if node.op_type == "MaxPool" else 0.0)  # 2
+    filler = float("-inf") if node.op_type == "MaxPool" else 0.0
+    return Growth("sliding", (slides[0], slides[1]), filler, resizes=source[2:] != output[2:])  # 2
+
+
+def _bordered(node: ir.Node, shapes: Shapes) -> Growth:
+    """A Pad of rows and columns."""
+    amounts, source = pad_amounts(node), shapes.get(str(node.inputs[0].name), ()) if node.inputs[0] else ()
+    if pad_mode(node) != "constant" or amounts is None or len(amounts) != 8 or len(source) != 4:
+        return EVERYTHING  # 5
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    filled = constant_array(given) if given is not None else np.zeros(1)
+    if "value" in node.attributes:  # before opset 11
+        filled = np.array(node.attributes["value"].as_float())
+    if filled is None or float(filled.item()) not in (0.0, float("-inf")) or any((*amounts[:2], *amounts[4:6])):
+        return EVERYTHING  # 5
+    return Growth("sliding", (Slide(pad=amounts[2]), Slide(pad=amounts[3])), float(filled.item()), resizes=True)  # 2
+
+
+def _picks_channels(node: ir.Node, shapes: Shapes) -> bool:
+    """Whether some channels are taken, in any order, of maps whose positions stay."""
+    source = shapes.get(str(node.inputs[0].name), ()) if node.inputs[0] is not None else ()
+    if len(source) != 4 or any(constant_array(one) is None for one in node.inputs[1:] if one is not None):
+        return False
+    if node.op_type == "Gather":
+        return "axis" in node.attributes and node.attributes["axis"].as_int() in (1, -3)
+    if "axes" in node.attributes:  # before opset 10
+        return set(node.attributes["axes"].as_ints()) <= {1, -3}
+    axes = constant_array(node.inputs[3]) if len(node.inputs) > 3 else None
+    return axes is not None and {int(axis) for axis in axes} <= {1, -3}
 
 
 def _reaches_out(slides: tuple[Slide, ...], source: tuple[int, ...], output: tuple[int, ...]) -> bool:

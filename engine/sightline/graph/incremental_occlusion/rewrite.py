@@ -4,7 +4,7 @@ Cases, with the numbers that the code carries:
     1. A cut that differs from the one its value is computed on is assembled by one Gather. Its data are rows of
        channels: the base activations, the rows that stand for what lies outside the map, the windows. Which row goes
        where is an index table made outside the graph: cropping, pasting, borders and alignment are all in it.
-    2. A sliding kernel reads such a cut, halo included, and runs without padding.
+    2. A sliding kernel reads such a cut, halo included, and runs without padding; of a Pad nothing else is left.
     3. What reads the image is given its cut, halo included, from outside.
     4. A mean over all positions is the sum over the cut, plus what the base holds outside it, over their number.
     5. A node that is computed whole reads whole values: the cut of a windowed input is then the whole map.
@@ -311,6 +311,10 @@ def _insert(nodes: list[ir.Node], graph: ir.Graph, before: ir.Node | None) -> No
 
 def _unpad(node: ir.Node) -> None:
     """A sliding kernel that reads its halo and nothing else."""
+    if node.op_type == "Pad":
+        node.op_type = "Identity"
+        node.resize_inputs(1)
+        node.attributes.clear()
     for name in ("auto_pad", "pads", "ceil_mode"):
         node.attributes.pop(name, None)
 

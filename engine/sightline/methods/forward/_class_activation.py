@@ -23,6 +23,18 @@ class LayerHeatmaps(Heatmaps):
 
     layer: str = ""
 
+    @property
+    def why_blank(self) -> str:
+        if self.signed:
+            return (
+                f"the weighted sum of the maps of layer {self.layer!r} is 0, because its channels are shut or none "
+                "has a weight. Choose another layer (sightline inspect lists them)."
+            )
+        return (
+            f"the weighted sum of the maps of layer {self.layer!r} is nowhere positive. relu=False (--no-relu) keeps "
+            "what is below 0; or choose another layer (sightline inspect lists them)."
+        )
+
 
 def layer_of(oracle: Taps, layer: str | None, target: Target) -> str:
     """The layer that was asked for, else the last one with positions that the target depends on."""

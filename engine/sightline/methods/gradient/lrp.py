@@ -28,9 +28,12 @@ class Lrp(Attribution):
     Bach, Binder, Montavon, Klauschen, Müller, Samek (2015); rules and composites of Montavon, Binder, Lapuschkin,
     Samek, Müller (2019). Convolutions get, from the image to the score: ``epsilon``, ``gamma`` and ``z_plus`` one
     rule throughout; ``epsilon_plus_flat`` flat, then z-plus; ``epsilon_gamma_box`` the pixel box, then gamma;
-    ``by_depth`` the box, gamma in the lower half, epsilon above. Matrix products get epsilon. Relevance starts as
-    what the target makes of the scores it reads, each times its weight. The gap that is reported for every image is
-    what biases and epsilon kept. Normalisation is folded into convolutions first.
+    ``by_depth`` the box, gamma in the lower half, epsilon above. Matrix products get epsilon. Activations of single
+    elements (ReLU, GELU, SiLU, HardSwish) hand relevance on unchanged. Gates count as constants, so that what they
+    scale takes all: SiLU and GELU written out, squeeze-and-excitation (Arras, Montavon, Müller, Samek 2017); so do
+    divisors and the deviation of a layer normalisation (Ali et al. 2022). Relevance starts as what the target makes
+    of the scores it reads, each times its weight. The gap that is reported for every image is what biases and epsilon
+    kept. Normalisation with fixed statistics is folded into convolutions first.
 
     Returns ``CompleteHeatmaps`` (B, H, W) float32 in units of the score; positive speaks for the target.
 
@@ -76,7 +79,7 @@ class Lrp(Attribution):
         relevance = [one.detach() * slope for one, slope in zip(read, slopes, strict=True)]
         total = sum(one.flatten(1).sum(dim=1) for one in relevance)  # (b,)
         place = pixels if self.at is None else outputs.tap(self.at)
-        (found,) = torch.autograd.grad(read, place, relevance)
+        (found,) = torch.autograd.grad(read, place, relevance, materialize_grads=True)  # 0 for a layer inside a gate
         return np.asarray(as_numpy(found), np.float32, order="C"), np.asarray(as_numpy(total), np.float32)
 
     def _rule(self, oracle: Differentiable) -> Composite:
