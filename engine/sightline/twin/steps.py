@@ -1,18 +1,18 @@
 """Proof of a twin whose graph rounds on the way (half precision, quantised): node by node, and then as a whole.
 
-Two runtimes that round to 11 bits, or to codes, do not agree to 1e-4, and what one node rounds otherwise the next ones
-carry on: ONNX Runtime with its fusions and without them is one to two steps apart in an int8 network's scores. So
-every node of the twin is given what the reference's node was given, and may differ by its own rounding only:
+Two runtimes that round to 11 bits, or to codes, do not agree to 1e-4, and what one node rounds otherwise the next
+ones carry on: ONNX Runtime with its fusions and without them is one to two steps apart in an int8 network's scores.
+So every node of the twin is given what the reference's node was given, and may differ by its own rounding only:
 
 1. fp32 and wider: by the tolerance of graphs that do not round, relative to the largest value.
-2. Half precision: by 2 units in the last place of the largest value, 2 x 2**-10 = 2.0e-3. Each side rounds its result
-   by half a unit, and inside of an operator of several steps (hard swish, a normalisation) about as often again.
-3. Codes (integers of 8 and 16 bits): by 1, in at most 1 % of a tensor. Values lie so near the middle of two codes that
-   float32 decides by chance in a millionth of the cases; truncation or a wrong zero point changes half or more.
+2. Half precision: by 2 units in the last place of the largest value, 2 x 2**-10 = 2.0e-3. Each side rounds its
+   result by half a unit, and inside of an operator of several steps (hard swish, a normalisation) about as often.
+3. Codes (integers of 8 and 16 bits): by 1, in at most 1 % of a tensor. Values lie so near the middle of two codes
+   that float32 decides by chance in a millionth of the cases; truncation or a wrong zero point changes half or more.
 
 As a whole n values that are rounded add up like n independent errors: sqrt(n) units of the output in half precision,
-or sqrt(n) steps of the quantiser behind it. That is no sharp test: it is for what no single node shows, such as a plan
-that mixes two values.
+or sqrt(n) steps of the quantiser behind it. That is no sharp test: it is for what no single node shows, such as a
+plan that mixes two values.
 """
 
 from __future__ import annotations
