@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sightline.audit.context import Options, check_pair, readable
-from sightline.audit.gates import Rule, judged, read_gates
+from sightline.audit.gates import Rule, judged, read_gates, tally, unmeasured
 from sightline.audit.record import Verdict, difference, figures_of, read_record, write
 from sightline.audit.run import Audited, CannotAudit, audit_one, section_names
 from sightline.audit.section import known_figures, sections
@@ -274,9 +274,11 @@ def _tell(verdict: Verdict, page: Path, *, json: bool) -> None:
         return
     for audited, rulings in verdict.candidates:
         broken = [ruling for ruling in rulings if not ruling.holds]
-        print(f"{audited.name}: {len(rulings) - len(broken)} of {len(rulings)} rules hold.")
+        print(f"{audited.name}: {tally(rulings)}.")
         for ruling in broken:
             print(f"  failed   {ruling.text}")
+        for ruling in unmeasured(rulings):
+            print(f"  unknown  {ruling.text}")
         for section, one in audited.findings:
             print(f"  {one.severity:<8} {section}: {one.text}")
     for one, reason in verdict.set_aside:
