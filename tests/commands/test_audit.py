@@ -210,6 +210,13 @@ def test_all_sections_of_one_candidate(shell: Shell, planted: Path, scenes: Path
     assert figures["drift.occlusion_spearman"] > 0.99
     assert figures["drift.control_spearman"] < 0.5
     assert figures["robustness.corrupted_drop"] == 0
+    assert figures["drift.rise_spearman"] > 0.999
+    assert 0 < figures["drift.rise_floor_spearman"] < 0.999
+    assert figures["drift.score_cam_spearman"] is None  # only where it is asked for
+    assert figures["drift.saliency_spearman"] > 0.99
+    assert figures["faithfulness.infidelity"] > 0
+    assert figures["faithfulness.infidelity_change"] == pytest.approx(0, abs=1e-3)
+    assert figures["robustness.black_box_drop"] == 0
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "rules hold" in (out / "summary.md").read_text(encoding="utf-8")
@@ -342,3 +349,48 @@ def test_a_module_stays_in_full_precision(shell: Shell, scenes: Path, tmp_path: 
     kernels = [(modules[node.name], node.input[1]) for node in source.graph.node if node.op_type == "Conv"]
     assert any("'stage2'" in scope for scope, _ in kernels)
     assert all((name in names) == ("'stage2'" in scope) for scope, name in kernels)
+
+
+@pytest.mark.parametrize("to", ["fp16", "int8"])
+def test_a_thorough_audit_of_a_variant(shell: Shell, scenes: Path, tmp_path: Path, to: str) -> None:
+    """Gradients are compared, RISE and Score-CAM too; five severities; a curve on both with its intervals."""
+    variant, out = tmp_path / "variant.onnx", tmp_path / "audit"
+    assert shell("quantize", "demo", "--to", to, "--calib", scenes, "-o", variant).code == 0
+    few = ("--maps", "3", "--attacked", "3", "--limit", "12", "--threads", "2", "--queries", "12", "--json")
+    asked = ("--thorough", "--section", "drift", "--section", "robustness")
+    said = shell("audit", "demo", variant, "--images", scenes, "-o", out, *few, *asked)
+    assert said.code in (0, 1), said.err
+    figures = said.json["candidates"][0]["figures"]
+    for name in ("occlusion", "rise", "score_cam", "saliency"):
+        assert figures[f"drift.{name}_spearman"] > (0.9 if to == "fp16" else 0.4), name
+        assert 0 <= figures[f"drift.{name}_shift"] < 0.2
+    details = json.loads((out / "candidates" / "variant" / "robustness.json").read_text())["details"]
+    assert details["severities"] == [1, 2, 3, 4, 5]
+    assert all(len(side) == 5 for both in details["kept"].values() for side in both)
+    curves = details["black_box"]
+    assert curves["queries"] == 12  # what is named goes before --thorough
+    assert curves["epsilons"] == [0, 2, 4, 8]
+    for curve in curves["withstand"]:
+        shares = [share for share, _, _ in curve]
+        assert shares[0] == 1
+        assert shares == sorted(shares, reverse=True)  # what a smaller change fools, a larger one does
+        assert all(low <= share <= high for share, low, high in curve)
+    drop = figures["robustness.black_box_drop"]
+    assert figures["robustness.black_box_drop_low"] <= drop <= figures["robustness.black_box_drop_high"]
+    assert drop == pytest.approx(curves["withstand"][0][-1][0] - curves["withstand"][1][-1][0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("--severities", "6"), "--severities 6 must lie in 1 to 5"),
+        (("--maps-by", "lime"), "No way to make maps is named 'lime'"),
+        (("--queries", "0"), "--queries"),
+    ],
+)
+def test_depths_that_there_are_not(
+    shell: Shell, scenes: Path, tmp_path: Path, asked: tuple[str, ...], message: str
+) -> None:
+    said = shell("audit", "demo", "demo", "--images", scenes, "-o", tmp_path / "out", *asked)
+    assert said.code == 2
+    assert message in said.err

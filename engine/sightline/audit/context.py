@@ -22,6 +22,7 @@ from sightline.types import Batch, ByteArray, FloatArray, IntArray, Photo
 
 KEPT = 96  # photographs that stay decoded
 TOGETHER = 32  # photographs whose scores are computed at once
+OTHERS = ("rise", "score_cam")  # methods whose maps can be compared beside those of occlusion and saliency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,10 @@ class Options:
         window, stride: of occlusion, in pixels.
         attacked: images that are attacked, and corrupted.
         border: share of the side that counts as border.
+        maps_by: methods beside occlusion and saliency whose maps are compared, of ``OTHERS``.
+        rise_masks: that RISE draws for each photograph.
+        severities: of corruptions, 1 to 5.
+        queries: of a black-box attack, for each photograph and size.
         masks: folder of pictures named like the photographs, white where no decision should come from; "" for none.
     """
 
@@ -45,6 +50,10 @@ class Options:
     stride: int = 16
     attacked: int = 16
     border: float = 0.1
+    maps_by: tuple[str, ...] = ("rise",)
+    rise_masks: int = 200
+    severities: tuple[int, ...] = (1, 3, 5)
+    queries: int = 30
     masks: str = ""
 
 

@@ -88,6 +88,41 @@ def infidelity(score: Probability, image: FloatArray, attribution: FloatArray, c
     starts = range(0, len(changes), TOGETHER)
     after = np.concatenate([score(image - changes[start : start + TOGETHER]) for start in starts])
     fell = float(score(image[None])[0]) - after.astype(np.float64)
+    return infidelity_of(said, fell)
+
+
+def falls(score: Probability, image: FloatArray, fill: FloatArray, hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n,) fall of the score as each part is hidden.
+
+    Args:
+        score: of copies of the image.
+        image: (C, H, W).
+        fill: what hidden pixels become, (C, H, W).
+        hidden: (n, H, W) the parts.
+    """
+    starts = range(0, len(hidden), TOGETHER)
+    shown = [score(np.where(hidden[start : start + TOGETHER, None], fill, image)) for start in starts]
+    return float(score(image[None])[0]) - np.concatenate(shown).astype(np.float64)
+
+
+def said_of(map_: FloatArray, hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n,) what a map (H, W) says of hidden parts (n, H, W): its sum there."""
+    return (map_ * hidden).reshape(len(hidden), -1).sum(axis=1, dtype=np.float64)
+
+
+def correlation(said: NDArray[np.float64], fell: NDArray[np.float64]) -> float:
+    """Sensitivity-n: -1 to 1 (best) over the parts; 0 where either side is the same for all parts.
+
+    Ancona, Ceolini, Öztireli, Gross, "Towards better understanding of gradient-based attribution methods" (2018),
+    with connected parts in place of scattered pixels, which a network hardly notices.
+    """
+    said, fell = said - said.mean(), fell - fell.mean()
+    lengths = float(np.linalg.norm(said) * np.linalg.norm(fell))
+    return float(said @ fell) / lengths if lengths > 0 else 0.0
+
+
+def infidelity_of(said: NDArray[np.float64], fell: NDArray[np.float64]) -> float:
+    """Mean square of what was said less what fell, scaled by the factor that fits best; see ``infidelity``."""
     power = float((said**2).mean())
     factor = float((said * fell).mean()) / power if power > 0 else 1.0
     return float(((factor * said - fell) ** 2).mean())
@@ -96,28 +131,8 @@ def infidelity(score: Probability, image: FloatArray, attribution: FloatArray, c
 def sensitivity_n(
     score: Probability, image: FloatArray, map_: FloatArray, fill: FloatArray, hidden: NDArray[np.bool_]
 ) -> float:
-    """Correlation of what a map says of hidden parts, its sum there, with the fall of the score: 1 is best.
-
-    Ancona, Ceolini, Öztireli, Gross, "Towards better understanding of gradient-based attribution methods" (2018),
-    with connected parts in place of scattered pixels, which a network hardly notices.
-
-    Args:
-        score: of copies of the image.
-        image: (C, H, W).
-        map_: (H, W).
-        fill: what hidden pixels become, (C, H, W).
-        hidden: (n, H, W) the parts.
-
-    Returns:
-        -1 to 1; 0 where either side is the same for all parts.
-    """
-    said = (map_ * hidden).reshape(len(hidden), -1).sum(axis=1, dtype=np.float64)
-    starts = range(0, len(hidden), TOGETHER)
-    shown = [score(np.where(hidden[start : start + TOGETHER, None], fill, image)) for start in starts]
-    fell = float(score(image[None])[0]) - np.concatenate(shown).astype(np.float64)
-    said, fell = said - said.mean(), fell - fell.mean()
-    lengths = float(np.linalg.norm(said) * np.linalg.norm(fell))
-    return float(said @ fell) / lengths if lengths > 0 else 0.0
+    """Correlation of what a map says of hidden parts with the fall of the score: 1 is best; see ``correlation``."""
+    return correlation(said_of(map_, hidden), falls(score, image, fill, hidden))
 
 
 def squares(height: int, width: int, count: int, seed: int) -> NDArray[np.bool_]:

@@ -124,7 +124,8 @@ def _ruling(rule: Rule, outcomes: Mapping[str, Outcome], baseline: Mapping[str, 
     outcome = outcomes.get(section)
     value = None if outcome is None else outcome.figures.get(name)
     if outcome is None or value is None or value != value:  # NaN
-        return Ruling(rule, "not measured", None, f"{rule}: not measured.")
+        told = "not measured, and optional: nothing is known of it" if rule.optional else "not measured, which fails"
+        return Ruling(rule, "not measured", None, f"{rule}: {told}.")
     faults = _faults(rule, value, f"{value:.4g}")
     before = None if baseline is None else baseline.get(rule.figure)
     if before is not None:
@@ -147,6 +148,20 @@ def _faults(rule: Rule, value: float, told: str) -> list[str]:
     low = rule.min is not None and not value >= rule.min - ROUNDING
     high = rule.max is not None and not value <= rule.max + ROUNDING
     return [f"it is {told}"] if low or high else []
+
+
+def tally(rulings: Sequence[Ruling]) -> str:
+    """How many rules hold, failed and were not measured, in words: what was not measured does not hold."""
+    passed, failed = (sum(one.state == state for one in rulings) for state in ("passed", "failed"))
+    told = [f"{passed} of {len(rulings)} rules hold"]
+    told += [f"{failed} failed"] if failed else []
+    told += [f"{len(rulings) - passed - failed} not measured"] if len(rulings) > passed + failed else []
+    return ", ".join(told)
+
+
+def unmeasured(rulings: Sequence[Ruling]) -> list[Ruling]:
+    """Rules that let a candidate pass because nothing is known of it."""
+    return [one for one in rulings if one.holds and one.state == "not measured"]
 
 
 def to_json(ruling: Ruling) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.audit.context import Artefact
+from sightline.audit.weights import paired, weights_of
 from sightline.graph.layers import Layer
 from sightline.model import Model
 
@@ -20,7 +21,7 @@ class Divergence:
     Attributes:
         names: in the order in which the reference runs them.
         errors: length of the difference over the length of the reference's values, over some photographs.
-        by: "name" or "structure".
+        by: "name", "structure" or "weights".
     """
 
     names: tuple[str, ...]
@@ -36,7 +37,7 @@ def matched(reference: Model, candidate: Model) -> tuple[list[tuple[Layer, Layer
     """Layers of both that compute the same thing, and how that was found out.
 
     By the names that people know them by, where those agree in shape; else by structure: the layers with weights, if
-    there are as many of the same shapes in the same order.
+    there are as many of the same shapes in the same order; else by the weights themselves, whatever their order.
     """
     names = {layer.name for layer in reference.layers}
     named = {layer.name: layer for layer in candidate.layers}
@@ -51,7 +52,22 @@ def matched(reference: Model, candidate: Model) -> tuple[list[tuple[Layer, Layer
     ours, theirs = ([one for one in model.layers if one.parameters and one.shape] for model in (reference, candidate))
     if [_of_one(reference, one) for one in ours] == [_of_one(candidate, one) for one in theirs]:
         return list(zip(ours, theirs, strict=True)), "structure"
-    return pairs, "name"
+    found = _by_weights(reference, candidate)
+    return (found, "weights") if len(found) > len(pairs) else (pairs, "name")
+
+
+def _by_weights(reference: Model, candidate: Model) -> list[tuple[Layer, Layer]]:
+    known = [{layer.name: layer for layer in model.layers} for model in (reference, candidate)]
+    pairs, *_ = paired(weights_of(reference), weights_of(candidate))
+    found = [(known[0].get(one.name), known[1].get(other.name)) for one, other in pairs]
+    return [
+        (one, other)
+        for one, other in found
+        if one is not None
+        and other is not None
+        and one.shape
+        and _of_one(reference, one) == _of_one(candidate, other)
+    ]
 
 
 def _of_one(model: Model, layer: Layer) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from sightline import __version__
-from sightline.audit.gates import Ruling, to_json
+from sightline.audit.gates import Ruling, tally, to_json, unmeasured
 from sightline.audit.run import Audited
 from sightline.errors import UsageError
 from sightline.job.files import write_atomically
@@ -56,6 +56,7 @@ class Verdict:
             "candidates": [
                 {
                     "name": audited.name, "passed": all(ruling.holds for ruling in rulings),
+                    "not_measured": [ruling.rule.figure for ruling in rulings if ruling.state == "not measured"],
                     "figures": audited.figures,
                     "findings": [{"section": section, **asdict(one)} for section, one in audited.findings],
                     "crashes": dict(audited.crashes), "rules": [to_json(ruling) for ruling in rulings],
@@ -102,8 +103,9 @@ def summary(verdict: Verdict) -> str:
     lines = [f"## Audit against {verdict.reference}: {'passed' if verdict.passed else 'failed'}", ""]
     for audited, rulings in verdict.candidates:
         broken = [ruling for ruling in rulings if not ruling.holds]
-        lines += [f"### {audited.name}: {len(rulings) - len(broken)} of {len(rulings)} rules hold", ""]
+        lines += [f"### {audited.name}: {tally(rulings)}", ""]
         lines += [f"- **{ruling.text}**" for ruling in broken]
+        lines += [f"- {ruling.text}" for ruling in unmeasured(rulings)]
         lines += [f"- {one.severity}, {section}: {one.text}" for section, one in audited.findings]
         lines += ["", "| figure | value |", "|---|---|"]
         shown = dict.fromkeys(ruling.rule.figure for ruling in rulings)

@@ -79,7 +79,9 @@ class Task:
             fields: dict[str, Any] = record[side]
             size = None if fields["size"] is None else (int(fields["size"][0]), int(fields["size"][1]))
             record[side] = Source(fields["path"], fields["preprocess"], size, fields["output"])
-        record["options"] = Options(**record["options"])
+        options: dict[str, Any] = record["options"]
+        options |= {name: tuple(options[name]) for name in ("maps_by", "severities")}
+        record["options"] = Options(**options)
         record["images"] = [(one[0], one[1]) for one in record["images"]]
         return cls(**record)
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sightline.audit.context import Options, check_pair, readable
-from sightline.audit.gates import Rule, judged, read_gates
+from sightline.audit.context import OTHERS, Options, check_pair, readable
+from sightline.audit.gates import Rule, judged, read_gates, tally, unmeasured
 from sightline.audit.record import Verdict, difference, figures_of, read_record, write
 from sightline.audit.run import Audited, CannotAudit, audit_one, section_names
 from sightline.audit.section import known_figures, sections
@@ -61,6 +61,19 @@ def audit(
     window: Annotated[int, Parameter(help="Side of the occlusion window in pixels, at most.")] = 32,
     stride: Annotated[int, Parameter(help="Pixels between two windows, at most.")] = 16,
     attacked: Annotated[int, Parameter(help="Photographs that are corrupted and attacked.")] = 16,
+    thorough: Annotated[
+        bool, Parameter(help="All severities, RISE and Score-CAM, more queries: about twice the time.", negative="")
+    ] = False,
+    maps_by: Annotated[
+        tuple[str, ...] | None,
+        Parameter(help="Maps compared beside occlusion's: rise, score_cam, none; rise unless given."),
+    ] = None,
+    severities: Annotated[
+        tuple[int, ...] | None, Parameter(help="Of corruptions, 1 to 5; 1, 3 and 5 unless given.")
+    ] = None,
+    queries: Annotated[
+        int | None, Parameter(help="Of the black-box attack, for each photograph and size; 30 unless given.")
+    ] = None,
     masks: Annotated[
         Path | None, Parameter(help="Folder of masks named like the photographs, white where nothing should decide.")
     ] = None,
@@ -86,10 +99,11 @@ def audit(
             "Give a reference, candidates and photographs: sightline audit REF.onnx CAND.onnx --images DIR -o DIR. "
             "Models come first: all that follows --images, up to the next flag, is taken for photographs."
         )
-    counts = (maps, window, stride, attacked, *(one for one in (limit, threads) if one is not None))
+    counts = (maps, window, stride, attacked, *(one for one in (limit, threads, queries) if one is not None))
     if min(counts) < 1 or seed < 0:
         raise UsageError(
-            "--maps, --window, --stride, --attacked, --limit and --threads must be at least 1, --seed at least 0."
+            "--maps, --window, --stride, --attacked, --queries, --limit and --threads must be at least 1, --seed at "
+            "least 0."
         )
     unknown = [one for one in section if one not in section_names()]
     if unknown:
@@ -97,7 +111,7 @@ def audit(
     before = None if baseline is None else read_record(baseline)
     options = Options(
         threads=threads, seed=seed, maps=maps, window=window, stride=stride, attacked=attacked,
-        masks="" if masks is None else str(masks.resolve()),
+        masks="" if masks is None else str(masks.resolve()), **_depth(thorough, maps_by, severities, queries),
     )  # fmt: skip
     inputs = Inputs(inputs_from(images).entries[:limit])
     kept, aside = readable(inputs.entries)
@@ -133,6 +147,28 @@ def audit(
     page = write_page(out / "report.html", verdict, [Path(task.folder) for task in tasks])
     _tell(verdict, page, json=json)
     return verdict.exit_code
+
+
+def _depth(
+    thorough: bool, maps_by: tuple[str, ...] | None, severities: tuple[int, ...] | None, queries: int | None
+) -> dict[str, Any]:
+    """How much is measured, where that was said; what was named goes before ``--thorough``.
+
+    Raises:
+        UnknownName: a method whose maps are not compared.
+        UsageError: a severity out of range.
+    """
+    asked: dict[str, Any] = {"maps_by": OTHERS, "severities": (1, 2, 3, 4, 5), "queries": 200} if thorough else {}
+    if maps_by is not None:
+        unknown = [one for one in maps_by if one not in (*OTHERS, "none")]
+        if unknown:
+            raise UnknownName("way to make maps", unknown[0], [*OTHERS, "none"])
+        asked["maps_by"] = tuple(one for one in OTHERS if one in maps_by)
+    if severities is not None:
+        if not severities or not set(severities) <= {1, 2, 3, 4, 5}:
+            raise UsageError(f"--severities {' '.join(map(str, severities))} must lie in 1 to 5.")
+        asked["severities"] = tuple(sorted(set(severities)))
+    return asked | ({} if queries is None else {"queries": queries})
 
 
 def _held(rules: Sequence[Rule], section: Sequence[str]) -> list[Rule]:
@@ -284,9 +320,11 @@ def _tell(verdict: Verdict, page: Path, *, json: bool) -> None:
         return
     for audited, rulings in verdict.candidates:
         broken = [ruling for ruling in rulings if not ruling.holds]
-        print(f"{audited.name}: {len(rulings) - len(broken)} of {len(rulings)} rules hold.")
+        print(f"{audited.name}: {tally(rulings)}.")
         for ruling in broken:
             print(f"  failed   {ruling.text}")
+        for ruling in unmeasured(rulings):
+            print(f"  unknown  {ruling.text}")
         for section, one in audited.findings:
             print(f"  {one.severity:<8} {section}: {one.text}")
     for one, reason in verdict.set_aside:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.audit.gates import Ruling
+from sightline.audit.gates import Ruling, tally
 from sightline.audit.record import Verdict
 from sightline.audit.run import Audited
 from sightline.audit.section import sections
@@ -31,6 +31,11 @@ class Part:
     def passed(self) -> bool:
         """Whether every rule holds."""
         return all(ruling.holds for ruling in self.rulings)
+
+    @property
+    def tally(self) -> str:
+        """How many rules hold, fail and were not measured."""
+        return tally(self.rulings)
 
     def details(self, section: str) -> Mapping[str, Any]:
         """Of a section; empty where it did not run."""

@@ -18,6 +18,7 @@ from sightline.graph.ports import Activation
 from sightline.relevance import Composite
 from sightline.routes.base import Request, Route, Settings
 from sightline.routes.batch import halving
+from sightline.routes.engines import precision_of
 from sightline.routes.oracle import GraphOracle, filled_batch
 from sightline.routes.ort import open_session, provider_obstacles
 from sightline.target import Target, as_numpy
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from sightline.twin.rules import Rule
 
 _Part = tuple[FloatArray, FloatArray, FloatArray, tuple[int | None, ...]]
-PARITY = 1e-4  # largest relative difference between twin and ONNX Runtime
+PARITY = 1e-4  # largest relative difference between twin and ONNX Runtime, in fp32
 
 
 class AutogradOracle(GraphOracle):
@@ -296,19 +297,23 @@ class AutogradOracle(GraphOracle):
             )
 
     def _prove(self, images: FloatArray, twin: Twin | None = None) -> None:
-        """Compare a twin, the folded one unless told, with ONNX Runtime on these images."""
-        from sightline.twin import compare
+        """Compare a twin, the folded one unless told, with ONNX Runtime on these images.
+
+        Graphs that round on the way are compared node by node; see ``twin.steps``.
+        """
+        from sightline.twin import compare, compare_by_node
         from sightline.twin.arithmetic import arithmetic
 
-        cpu = Settings(threads=self.settings.threads)
+        cpu, rounds = Settings(threads=self.settings.threads), precision_of(self.model.graph) != "fp32"
 
         def reference(feed: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-            values = open_session(self.model, tuple(names), cpu).run(list(names), feed)
+            values = open_session(self.model, tuple(names), cpu, plain=rounds).run(list(names), feed)
             return dict(zip(names, values, strict=True))
 
         filled, _ = filled_batch(images, self.model.input.batch)
+        proof = compare_by_node if rounds else compare
         with arithmetic(self.device, "fp32", self.settings.threads):
-            compare(twin or self._twin, reference, {self.model.input.name: self.model.input.adapt(filled)}, PARITY)
+            proof(twin or self._twin, reference, {self.model.input.name: self.model.input.adapt(filled)}, PARITY)
 
 
 class TapedValues:

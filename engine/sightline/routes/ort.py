@@ -203,8 +203,14 @@ class OrtOracle(GraphOracle):
         self._sweeps.close()
 
 
-def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> Any:
+def open_session(model: Model, names: tuple[str, ...], settings: Settings, *, plain: bool = False) -> Any:
     """A session that computes these values and nothing that they do not need.
+
+    Args:
+        model: whose graph it is.
+        names: of the values.
+        settings: device and threads.
+        plain: run the graph's own nodes one by one, with nothing fused.
 
     Raises:
         MissingProvider: the device's provider is not in this build, or it failed to start.
@@ -212,11 +218,13 @@ def open_session(model: Model, names: tuple[str, ...], settings: Settings) -> An
     """
     own = tuple(str(value.name) for value in model.graph.graph.outputs)
     graph = model.graph if names == own else ExposeTaps(names, only=True)(model.graph)
-    return open_graph(graph, settings, model.path.name)
+    return open_graph(graph, settings, model.path.name, plain=plain)
 
 
-def open_graph(graph: ir.Model, settings: Settings, title: str, *, captured: bool = False) -> Any:
-    """A session over a graph, ``captured`` as CUDA graphs where its runs ask for it.
+def open_graph(
+    graph: ir.Model, settings: Settings, title: str, *, captured: bool = False, plain: bool = False
+) -> Any:
+    """A session over a graph, ``captured`` as CUDA graphs where its runs ask for it, ``plain`` with nothing fused.
 
     Raises:
         MissingProvider: the device's provider is not in this build, or it failed to start.
@@ -231,6 +239,8 @@ def open_graph(graph: ir.Model, settings: Settings, title: str, *, captured: boo
     options.intra_op_num_threads = settings.threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what matters reaches the caller as an exception
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs the cores are others'
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = PROVIDERS[settings.device]

@@ -49,6 +49,7 @@ class Twin(nn.Module):
         inputs: names of the graph's inputs.
         outputs: names of the graph's outputs.
         values: names of all values that nodes of the graph make, in the order in which they are made.
+        computed: those of them that the inputs' numbers decide, not constants or shapes alone.
         relu_like: names of the nodes that a ``ReluRule`` overrides.
 
     Raises:
@@ -69,9 +70,12 @@ class Twin(nn.Module):
         self._slots = {"": _OMITTED}
         self._places: list[tuple[int, Tensor | str]] = []  # constants: a tensor on the CPU, or the name of a buffer
         self._plans: dict[Any, tuple[Step, ...]] = {}
+        self._measured = set[str]()
         self._steps = self._compile(nodes, constants)
         self.relu_like = tuple(step.node.name for step in self._steps if relu_like(step.node))
         self._makers = {slot: index for index, step in enumerate(self._steps) for slot in step.results}
+        made = {name for step in self._steps for name in step.node.outputs} - self._measured
+        self.computed = tuple(name for name in self.values if name in made)
         self._template: list[Tensor | None] = []
         self._lay_out()
 
@@ -116,6 +120,18 @@ class Twin(nn.Module):
         index = self._makers.get(self._slots.get(value, _OMITTED))
         return None if index is None else self._steps[index].node
 
+    def sources(self, value: str) -> tuple[str, ...]:
+        """Of a computed value the nearest inputs and other computed values that it can be run from."""
+        known, found, left = {*self.inputs, *self.computed}, dict[str, None](), [value]
+        while left:
+            node = self.maker(left.pop())
+            for name in node.inputs if node is not None else ():
+                if name in known:
+                    found[name] = None
+                else:  # shape arithmetic, or inside of a function
+                    left.append(name)
+        return tuple(found)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are; the CPU where there are none."""
@@ -148,7 +164,7 @@ class Twin(nn.Module):
                 bound.append(node)
             for name in node.outputs:
                 self._slot(name)
-        measured = _measured(bound, constants)
+        self._measured = measured = _measured(bound, constants)
         copies = self._place(constants, bound, measured)
         told = with_gates(_with_depths(bound), constants)
         return tuple(self._bind(node, measured, copies) for node in told)

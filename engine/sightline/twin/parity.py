@@ -57,9 +57,9 @@ def compare(twin: Twin, reference: Reference, inputs: Arrays, tolerance: float) 
         chunk = _differences(twin, reference, inputs, twin.values[start : start + CHUNK])
         for name, difference in chunk.items():
             if not difference <= tolerance:
-                raise TwinMismatch(_sentence(twin, name, difference, tolerance))
+                raise TwinMismatch(sentence(twin, name, relative(difference, tolerance)))
     name = max(found, key=lambda output: found[output])  # every inner value agrees: an output that no node makes
-    raise TwinMismatch(_sentence(twin, name, found[name], tolerance))
+    raise TwinMismatch(sentence(twin, name, relative(found[name], tolerance)))
 
 
 def relative_difference(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> float:
@@ -81,18 +81,25 @@ def _differences(twin: Twin, reference: Reference, inputs: Arrays, names: Sequen
     with torch.no_grad():
         placed = {name: torch.from_numpy(array.copy()).to(twin.device) for name, array in arrays.items()}
         ours = twin.run(placed, names)
-    return {name: relative_difference(_array(ours[name]), np.asarray(theirs[name])) for name in names}
+    return {name: relative_difference(to_array(ours[name]), np.asarray(theirs[name])) for name in names}
 
 
-def _array(tensor: torch.Tensor) -> NDArray[np.generic]:
+def to_array(tensor: torch.Tensor) -> NDArray[np.generic]:
+    """On the host; types that NumPy lacks as float32."""
     small = tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64)
     return (tensor.float() if small else tensor).detach().cpu().numpy()
 
 
-def _sentence(twin: Twin, name: str, difference: float, tolerance: float) -> str:
+def sentence(twin: Twin, name: str, how: str) -> str:
+    """What is told of the first value that differs, and how far it does."""
     node = twin.maker(name)
     place = f"node {node.name!r} ({node.operator})" if node else "no node: it is an input or a constant"
     return (
-        f"The twin differs from the reference by {difference:.3g} (relative, {tolerance:.3g} is accepted); the first "
-        f"value that differs is {name!r}, made by {place}. {FORWARD_ONLY}"
+        f"The twin differs from the reference {how}; the first value that differs is {name!r}, made by {place}. "
+        f"{FORWARD_ONLY}"
     )
+
+
+def relative(difference: float, tolerance: float) -> str:
+    """How far, in words."""
+    return f"by {difference:.3g} (relative, {tolerance:.3g} is accepted)"

@@ -9,6 +9,7 @@ import numpy as np
 
 from sightline.audit.context import Context
 from sightline.audit.maps import Likeness, likeness, maps_of, occlusion, randomised
+from sightline.audit.other_maps import other_maps
 from sightline.audit.section import Finding, Outcome
 from sightline.colour import ColourScale, overlay
 from sightline.errors import SightlineError
@@ -24,9 +25,10 @@ BELOW = 0.5  # how far between floor and control the maps must have drifted to b
 
 
 class Drift:
-    """Occlusion maps, and gradients where both have them, between a noise floor and a control.
+    """Occlusion maps between a noise floor and a control; RISE, Score-CAM and gradients beside them.
 
-    The floor is the reference on another number of threads; the control the reference with shuffled weights.
+    The floor is the reference on another number of threads; the control the reference with shuffled weights. RISE
+    draws the same masks for both, so that they differ by what the two networks say alone.
     """
 
     name = "drift"
@@ -41,6 +43,15 @@ class Drift:
         "saliency_ssim": "structural similarity of the gradients' maps",
         "saliency_top5": "overlap of the most important 5 % of the gradients' maps",
         "saliency_shift": "distance of the centres of mass of the gradients' maps",
+        "rise_spearman": "rank correlation of the RISE maps, with the same masks on both",
+        "rise_ssim": "structural similarity of the RISE maps",
+        "rise_top5": "overlap of the most important 5 % of the RISE maps",
+        "rise_shift": "distance of the RISE maps' centres of mass, as a share of the diagonal",
+        "rise_floor_spearman": "noise of so few masks: the reference's RISE maps with other masks",
+        "score_cam_spearman": "rank correlation of the Score-CAM maps of the last layer that both have",
+        "score_cam_ssim": "structural similarity of the Score-CAM maps",
+        "score_cam_top5": "overlap of the most important 5 % of the Score-CAM maps",
+        "score_cam_shift": "distance of the Score-CAM maps' centres of mass",
         "floor_spearman": "noise floor: the reference's occlusion maps on another number of threads",
         "control_spearman": "control: those of the reference with all weights shuffled",
         "drifted": "0 at the noise floor, 1 at the control: where the rank correlation lies between the two",
@@ -68,6 +79,9 @@ class Drift:
             found.append(gradients)
         else:
             figures |= gradients.means("saliency")
+        others, notes = other_maps(context, rows, classes)
+        figures |= others
+        found += notes
         if drifted > BELOW:
             found.append(
                 Finding(

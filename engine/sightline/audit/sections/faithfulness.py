@@ -8,13 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.audit.context import Artefact, Context
-from sightline.audit.faithfulness import Curves, curves, max_sensitivity, sensitivity_n, squares
+from sightline.audit.faithfulness import (
+    Curves,
+    correlation,
+    curves,
+    falls,
+    infidelity_of,
+    max_sensitivity,
+    said_of,
+    squares,
+)
 from sightline.audit.maps import explained, maps_of, occlusion
 from sightline.audit.section import Finding, Outcome
 from sightline.types import Batch, FloatArray
 
 PHOTOGRAPHS = 8
-PARTS = 64  # hidden from each photograph for sensitivity-n
+PARTS = 64  # hidden from each photograph for sensitivity-n and infidelity
 MOVED = 3  # noisy copies of each photograph for max-sensitivity
 RADIUS = 0.02  # largest noise in a number of the input; a fiftieth of a usual standard deviation
 NO_BETTER = 0.02  # lead of the map's insertion area over that of chance below which it says nothing
@@ -33,6 +42,8 @@ class Faithfulness:
         "insertion_change": "the candidate's insertion area less the reference's",
         "sensitivity_n": "correlation of what maps say of hidden parts with the fall of the score; 1 is best",
         "sensitivity_n_change": "the candidate's sensitivity-n less the reference's",
+        "infidelity": "mean square of what maps say of hidden parts, scaled to fit, less the score's fall; 0 is best",
+        "infidelity_change": "the candidate's infidelity less the reference's",
         "max_sensitivity": "largest relative change of a map under noise that nobody sees; smaller is better",
         "max_sensitivity_change": "the candidate's max-sensitivity less the reference's",
         "insertion_lead": "the candidate's insertion less that of a random order",
@@ -46,7 +57,7 @@ class Faithfulness:
         bell = centre(height, width)
         found: dict[str, list[Curves]] = {}
         parts = squares(height, width, PARTS, context.options.seed)
-        agreeing, moving = dict[str, float](), dict[str, float]()
+        agreeing, missing, moving = dict[str, float](), dict[str, float](), dict[str, float]()
         for name, artefact in (("reference", context.reference), ("candidate", context.candidate)):
             maps = maps_of(artefact, occlusion(artefact), rows, classes, context.options.threads)
             for row, index, map_ in zip(rows, classes, maps, strict=True):
@@ -56,8 +67,11 @@ class Faithfulness:
                     found.setdefault("random order", []).append(_curves(artefact, int(row), int(index), chance))
                     found.setdefault("middle first", []).append(_curves(artefact, int(row), int(index), bell))
             places = [(int(row), int(index)) for row, index in zip(rows, classes, strict=True)]
-            scored = [_sensitivity(artefact, *one, map_, parts) for one, map_ in zip(places, maps, strict=True)]
-            agreeing[name] = float(np.mean(scored))
+            pairs = [
+                (said_of(map_, parts), _falls(artefact, *one, parts)) for one, map_ in zip(places, maps, strict=True)
+            ]
+            agreeing[name] = float(np.mean([correlation(*pair) for pair in pairs]))
+            missing[name] = float(np.mean([infidelity_of(*pair) for pair in pairs]))
             moving[name] = float(np.mean([_moved(artefact, *one, context) for one in places]))
         areas = {
             name: (
@@ -73,6 +87,7 @@ class Faithfulness:
             "insertion_change": areas["candidate"][1] - areas["reference"][1], "insertion_lead": lead,
             "sensitivity_n": agreeing["candidate"],
             "sensitivity_n_change": agreeing["candidate"] - agreeing["reference"],
+            "infidelity": missing["candidate"], "infidelity_change": missing["candidate"] - missing["reference"],
             "max_sensitivity": moving["candidate"],
             "max_sensitivity_change": moving["candidate"] - moving["reference"],
         }  # fmt: skip
@@ -106,13 +121,13 @@ def _curves(artefact: Artefact, row: int, index: int, map_: FloatArray) -> Curve
     return curves(probability, image, map_, fill)
 
 
-def _sensitivity(artefact: Artefact, row: int, index: int, map_: FloatArray, parts: NDArray[np.bool_]) -> float:
+def _falls(artefact: Artefact, row: int, index: int, parts: NDArray[np.bool_]) -> NDArray[np.float64]:
     image = artefact.some(np.array([row])).tensor[0]
 
     def score(images: FloatArray) -> FloatArray:
         return artefact.oracle.logits(images)[:, index]
 
-    return sensitivity_n(score, image, map_, np.zeros_like(image), parts)
+    return falls(score, image, np.zeros_like(image), parts)
 
 
 def _moved(artefact: Artefact, row: int, index: int, context: Context) -> float:

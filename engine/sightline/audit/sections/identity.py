@@ -8,12 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sightline.audit.context import Context
 from sightline.audit.section import Finding, Outcome
-from sightline.graph.constants import constant_array
+from sightline.audit.weights import Weights, paired, weights_of
 from sightline.model import Model
 from sightline.routes.engines import precision_of
 
@@ -40,7 +39,8 @@ class Identity:
         "label_changes": "classes that both files name, and not alike",
         "size_ratio": "bytes of the candidate's file over the reference's",
         "parameters_ratio": "its parameters over the reference's",
-        "weights_apart": "largest relative difference of a weight tensor from the reference's of the same place",
+        "weights_apart": "largest relative difference of a layer's weights from the reference's of the same layer",
+        "layers_unpaired": "layers with weights, of either, without a counterpart in the other: not compared",
         "new_activations": "kinds of activation functions that the reference does not have",
         "custom_operators": "nodes outside of ONNX's own operator sets",
     }
@@ -58,7 +58,7 @@ class Identity:
             Finding("fault", f"{kinds[1][name]} {name} nodes: {BENDS[name]}, where the reference has {had}.")
             for name in new
         ]
-        worst, differing = _weights(reference, candidate)
+        weights, differing, unpaired = _weights(reference, candidate)
         found += differing
         foreign = Counter(node.domain for node in candidate.graph.graph if node.domain not in ("", "ai.onnx"))
         if foreign:
@@ -70,11 +70,13 @@ class Identity:
             "label_changes": float(len(_renamed(reference, candidate))),
             "size_ratio": sizes[1] / max(sizes[0], 1),
             "parameters_ratio": candidate.layers.parameters / max(reference.layers.parameters, 1),
-            "weights_apart": worst,
+            **weights,
             "new_activations": float(len(new)),
             "custom_operators": float(sum(foreign.values())),
         }
-        details = {"reference": _facts(reference, sizes[0]), "candidate": _facts(candidate, sizes[1])}
+        details = {
+            "reference": _facts(reference, sizes[0]), "candidate": _facts(candidate, sizes[1]), "unpaired": unpaired,
+        }  # fmt: skip
         return Outcome(figures, tuple(found), details=details)
 
 
@@ -137,47 +139,44 @@ def _short(value: Any) -> str:
     return " ".join(f"{one:g}" for one in value) if isinstance(value, tuple | list) else str(value)
 
 
-def _kernels(model: Model) -> list[tuple[str, NDArray[Any]]]:
-    """Weights of convolutions and products in the order in which they run, normalisation folded in."""
-    found = list[tuple[str, NDArray[Any]]]()
-    for node in model.folded.graph:
-        if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose") and len(node.inputs) > 1:
-            array = constant_array(node.inputs[1])
-            if array is not None and array.ndim >= 2:
-                found.append((str(node.outputs[0].name), _upright(node, array)))
-    return found
-
-
-def _upright(node: ir.Node, array: NDArray[Any]) -> NDArray[Any]:
-    """Gemm's second operand as (out, in)."""
-    turned = node.op_type == "MatMul" or (
-        node.op_type == "Gemm" and not ("transB" in node.attributes and node.attributes["transB"].as_int())
-    )
-    return array.T if turned and array.ndim == 2 else array
-
-
-def _weights(reference: Model, candidate: Model) -> tuple[float | None, list[Finding]]:
-    """The largest relative difference, and layers whose weights are not the reference's."""
-    ours, theirs = _kernels(reference), _kernels(candidate)
-    if [array.shape for _, array in ours] != [array.shape for _, array in theirs]:
-        text = (
-            f"Weights cannot be compared one by one: {len(ours)} layers with weights, the candidate has {len(theirs)}"
-        )
-        return None, [Finding("note", f"{text}, or they are of other shapes.")]
+def _weights(reference: Model, candidate: Model) -> tuple[dict[str, float | None], list[Finding], dict[str, Any]]:
+    """The largest relative difference, layers whose weights are not the reference's, and those left uncompared."""
+    pairs, *left = paired(weights_of(reference), weights_of(candidate))
     worst, told = 0.0, list[tuple[float, str]]()
-    for (name, one), (_, other) in zip(ours, theirs, strict=True):
+    for ours, theirs in pairs:
+        one, other = ours.array, theirs.array
         wide = np.asarray(one, np.float64), np.asarray(other, np.float64)
         apart = float(np.linalg.norm(wide[0] - wide[1]) / max(float(np.linalg.norm(wide[0])), 1e-30))
         worst = max(worst, apart)
         if apart > APART:
-            title = reference.layers.title(name) if any(layer.name == name for layer in reference.layers) else name
-            told.append(
-                (apart, f"Weights of {title} differ by {apart:.1%}{_coarse(one, other)}{_silenced(one, other)}.")
-            )
+            how = f"{_coarse(one, other)}{_silenced(one, other)}"
+            told.append((apart, f"Weights of {_title(reference, ours)} differ by {apart:.1%}{how}."))
+    found = [Finding("fault", text) for _, text in told]
     if len(told) > TOLD:
         most = max(told)[1]
-        return worst, [Finding("fault", f"{len(told)} of {len(ours)} layers have other weights, the most: {most}")]
-    return worst, [Finding("fault", text) for _, text in told]
+        found = [Finding("fault", f"{len(told)} of {len(pairs)} layers have other weights, the most: {most}")]
+    names = [[_title(model, one) for one in some] for model, some in zip((reference, candidate), left, strict=True)]
+    found += _uncompared(len(pairs), names)
+    figures = {"weights_apart": worst if pairs else None, "layers_unpaired": float(sum(map(len, names)))}
+    return figures, found, dict(zip(("reference", "candidate"), names, strict=True))
+
+
+def _title(model: Model, weights: Weights) -> str:
+    known = any(layer.name == weights.name for layer in model.layers)
+    return model.layers.title(weights.name) if known else weights.name
+
+
+def _uncompared(pairs: int, names: list[list[str]]) -> list[Finding]:
+    """Layers with weights that have no counterpart of their shape."""
+    if not any(names):
+        return []
+    whose = [
+        f"{len(some)} of the {side}'s ({', '.join(some[:TOLD])}{', …' if len(some) > TOLD else ''})"
+        for side, some in zip(("reference", "candidate"), names, strict=True)
+        if some
+    ]
+    text = f"Weights were compared of {pairs} layers; {' and '.join(whose)} have no counterpart of their shape."
+    return [Finding("warning", text)]
 
 
 def _coarse(one: NDArray[Any], other: NDArray[Any]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sightline.audit.clusters import FEWEST, GRID, Cluster, clusters, small, suspicious
 from sightline.audit.context import Context
+from sightline.audit.duplicates import firsts
 from sightline.audit.layers import matched, settled
 from sightline.audit.maps import maps_of, occlusion
 from sightline.audit.section import Finding, Outcome
@@ -21,6 +22,7 @@ from sightline.types import FloatArray, IntArray
 
 CLASSES, EACH = 16, 16  # classes whose maps are clustered, and photographs of each
 SHOWN = 3  # photographs of a suspicious cluster
+NAMED = 3  # groups of photographs that repeat one another
 PROBED = 12  # photographs on which units must stir
 FAINT = 0.02  # of the largest value in a layer: what stirs less is not missed
 RECTIFIED = ("Relu", "Clip", "LeakyRelu", "HardSwish")
@@ -40,6 +42,7 @@ class Shortcuts:
         "mask_mass_change": "the candidate's share on the masks less the reference's",
         "suspicious_clusters": "clusters of a class's maps that all point to one place at the border",
         "clustered_classes": "classes with photographs enough to be clustered",
+        "repeated_photographs": "photographs that nearly repeat another of their class, and count as one with it",
         "dead_units": "units that stir for no photograph in the candidate and for some in the reference",
         "saturated_units": "units at their largest value in most places in the candidate and not in the reference",
     }
@@ -52,10 +55,15 @@ class Shortcuts:
         ours = maps_of(context.reference, method, rows[few], classes[few], threads)
         border, corner = masses(theirs, context.options.border)
         before, _ = masses(ours, context.options.border)
-        found, shown, clustered = list[Finding](), list[dict[str, Any]](), 0
+        found, shown, clustered, repeated = list[Finding](), list[dict[str, Any]](), 0, 0
         shrunk = small(theirs)
         for index in np.unique(classes):
-            own = np.flatnonzero(classes == index)
+            of_class = np.flatnonzero(classes == index)
+            first = firsts([context.candidate.view(int(row)) for row in rows[of_class]])
+            own = of_class[first == np.arange(len(first))]
+            repeated += len(of_class) - len(own)
+            if len(own) < len(of_class):
+                found.append(Finding("note", _repeats(context, context.of_class(int(index)), rows[of_class], first)))
             parts = clusters(theirs[own])
             clustered += bool(parts)
             for part in parts:
@@ -73,7 +81,8 @@ class Shortcuts:
         figures: dict[str, float | None] = {
             "border_mass": float(border.mean()), "border_mass_change": float(border[few].mean() - before.mean()),
             "corner_mass": float(corner.mean()), "suspicious_clusters": float(len(shown)),
-            "clustered_classes": float(clustered), "dead_units": float(dead), "saturated_units": float(saturated),
+            "clustered_classes": float(clustered), "repeated_photographs": float(repeated),
+            "dead_units": float(dead), "saturated_units": float(saturated),
         }  # fmt: skip
         figures |= _on_masks(context, rows, theirs, few, ours)
         by_class = {
@@ -155,6 +164,18 @@ def _rows_by_class(context: Context) -> tuple[IntArray, IntArray]:
     chosen = names[np.argsort(-counts, kind="stable")][:CLASSES]
     rows = np.concatenate([np.flatnonzero(groups == one)[:EACH] for one in chosen])
     return rows, groups[rows]
+
+
+def _repeats(context: Context, label: str, rows: IntArray, first: IntArray) -> str:
+    """Which photographs of a class are nearly the same picture."""
+    groups = [np.flatnonzero(first == one) for one in np.unique(first)]
+    named = [
+        " = ".join(context.candidate.inputs[int(rows[place])].id for place in some)
+        for some in groups
+        if len(some) > 1
+    ]
+    more = "; …" if len(named) > NAMED else ""
+    return f"Photographs of {label!r} that nearly repeat one another count once: {'; '.join(named[:NAMED])}{more}."
 
 
 def _told(label: str, part: Cluster, of: int) -> str:
