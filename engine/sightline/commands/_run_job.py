@@ -26,7 +26,6 @@ from sightline.job.run import JobSummary, run_job, run_once
 from sightline.methods.forward.predict import Predict, Predictions
 from sightline.model import Model
 from sightline.registry import Method
-from sightline.report import report, write_overlays
 from sightline.routes.base import Settings
 from sightline.target import Target, class_scores
 from sightline.types import Batch, Collective, Files, Photo, Result, joined
@@ -89,6 +88,8 @@ class RunJob:
             whole = joined(summary.kept)
             self.whole = cast(Collective, whole)
             if self.options.overlays:
+                from sightline.report import write_overlays
+
                 write_overlays(whole, self.out / "overlays", labels=self.model.labels)
         return summary
 
@@ -105,6 +106,8 @@ class RunJob:
 
     def write_report(self, summary: JobSummary) -> None:
         """One page of the first images; those that an earlier run explained are explained again for it."""
+        from sightline.report import report
+
         assert self.plan is not None
         kept = summary.kept
         if registry.declaration(self.method).takes_images:

@@ -17,7 +17,6 @@ from sightline.job.work import Opened
 from sightline.model import Model, load
 from sightline.preprocess import Preprocess
 from sightline.registry import Method
-from sightline.report import write_overlays
 from sightline.routes.base import Settings
 from sightline.target import Target
 from sightline.types import Batch, Collective, Files, Remarks, Result
@@ -59,6 +58,8 @@ class Explainer:
                 make_folder(path.parent)
                 path.write_bytes(content)
         if self.overlays and not isinstance(result, Collective):
+            from sightline.report import write_overlays  # pages and templates, which few jobs need
+
             write_overlays(result, self.out / "overlays", labels=self.model.labels)
         return result
 
