@@ -146,10 +146,10 @@ def tsne(
     options: dict[str, Any] = {"perplexity": kept, "knn_index": index, "n_jobs": threads or -1}
     alike = PerplexityBasedNN(**options)
     pace = max(len(start) / EXAGGERATION, 50.0)
-    descent = TSNE(
-        random_state=seed, n_jobs=threads or -1, early_exaggeration=EXAGGERATION, learning_rate=pace, n_iter=STEPS,
-        initial_momentum=0.5,
-    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "early_exaggeration": EXAGGERATION, "learning_rate": pace, "n_iter": STEPS, "initial_momentum": 0.5,
+    }  # fmt: skip
+    descent = TSNE(random_state=seed, n_jobs=threads or -1, **settings)
     made: Any = descent.fit(affinities=alike, initialization=start)
     placed = np.asarray(made, np.float32)
     return Projection(placed, "tsne", (), float(made.kl_divergence), *_quality(blocks, placed, k))

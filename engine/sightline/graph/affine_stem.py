@@ -25,7 +25,7 @@ def affine_stem(graph: ir.Model, start: str, stop: Container[str] = ()) -> str |
     value = next(one for one in graph.graph.inputs if one.name == start)
     convolved = False
     outputs = set(graph.graph.outputs)
-    while value.name not in stop and value not in outputs:
+    while str(value.name) not in stop and value not in outputs:
         uses = list(value.uses())
         if len(uses) != 1 or not _is_affine(uses[0].node, value):
             break
