@@ -202,7 +202,20 @@ def test_a_finished_audit_is_not_done_again_and_another_is_refused(
 
 def test_all_sections_of_one_candidate(shell: Shell, planted: Path, scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "audit"
-    few = ("--maps", "3", "--attacked", "2", "--limit", "13", "--threads", "2")
+    few = (
+        "--maps",
+        "3",
+        "--attacked",
+        "2",
+        "--limit",
+        "13",
+        "--threads",
+        "2",
+        "--maps-by",
+        "rise",
+        "--rise-masks",
+        "100",
+    )
     said = shell("audit", "demo", planted / "faithful.onnx", "--images", scenes, "-o", out, "--json", *few)
     assert said.code == 0, said.err
     assert said.json["passed"] is True

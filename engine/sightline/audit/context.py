@@ -50,8 +50,8 @@ class Options:
     stride: int = 16
     attacked: int = 16
     border: float = 0.1
-    maps_by: tuple[str, ...] = ("rise",)
-    rise_masks: int = 200
+    maps_by: tuple[str, ...] = ("score_cam",)
+    rise_masks: int = 500
     severities: tuple[int, ...] = (1, 3, 5)
     queries: int = 30
     masks: str = ""

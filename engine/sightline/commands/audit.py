@@ -62,12 +62,14 @@ def audit(
     stride: Annotated[int, Parameter(help="Pixels between two windows, at most.")] = 16,
     attacked: Annotated[int, Parameter(help="Photographs that are corrupted and attacked.")] = 16,
     thorough: Annotated[
-        bool, Parameter(help="All severities, RISE and Score-CAM, more queries: about twice the time.", negative="")
+        bool,
+        Parameter(help="All severities, RISE beside Score-CAM, 200 queries; a multiple of the time.", negative=""),
     ] = False,
     maps_by: Annotated[
         tuple[str, ...] | None,
-        Parameter(help="Maps compared beside occlusion's: rise, score_cam, none; rise unless given."),
+        Parameter(help="Maps compared beside occlusion's: score_cam, rise or none; score_cam unless given."),
     ] = None,
+    rise_masks: Annotated[int, Parameter(help="Masks that RISE draws for each photograph.")] = 500,
     severities: Annotated[
         tuple[int, ...] | None, Parameter(help="Of corruptions, 1 to 5; 1, 3 and 5 unless given.")
     ] = None,
@@ -99,11 +101,12 @@ def audit(
             "Give a reference, candidates and photographs: sightline audit REF.onnx CAND.onnx --images DIR -o DIR. "
             "Models come first: all that follows --images, up to the next flag, is taken for photographs."
         )
-    counts = (maps, window, stride, attacked, *(one for one in (limit, threads, queries) if one is not None))
+    chosen = (one for one in (limit, threads, queries) if one is not None)
+    counts = (maps, window, stride, attacked, rise_masks, *chosen)
     if min(counts) < 1 or seed < 0:
         raise UsageError(
-            "--maps, --window, --stride, --attacked, --queries, --limit and --threads must be at least 1, --seed at "
-            "least 0."
+            "--maps, --window, --stride, --attacked, --rise-masks, --queries, --limit and --threads must be at least "
+            "1, --seed at least 0."
         )
     unknown = [one for one in section if one not in section_names()]
     if unknown:
@@ -111,7 +114,8 @@ def audit(
     before = None if baseline is None else read_record(baseline)
     options = Options(
         threads=threads, seed=seed, maps=maps, window=window, stride=stride, attacked=attacked,
-        masks="" if masks is None else str(masks.resolve()), **_depth(thorough, maps_by, severities, queries),
+        masks="" if masks is None else str(masks.resolve()), rise_masks=rise_masks,
+        **_depth(thorough, maps_by, severities, queries),
     )  # fmt: skip
     inputs = Inputs(inputs_from(images).entries[:limit])
     kept, aside = readable(inputs.entries)

@@ -33,7 +33,7 @@ class Drift:
 
     name = "drift"
     place = 30
-    share = 0.34
+    share = 0.36
     figures: Mapping[str, str] = {
         "occlusion_spearman": "rank correlation of the occlusion maps, mean over photographs",
         "occlusion_ssim": "structural similarity of the occlusion maps",

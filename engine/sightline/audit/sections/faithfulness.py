@@ -34,7 +34,7 @@ class Faithfulness:
 
     name = "faithfulness"
     place = 40
-    share = 0.38
+    share = 0.35
     figures: Mapping[str, str] = {
         "deletion": "area below the probability as the most important pixels are hidden; smaller is better",
         "insertion": "area below the probability as they are shown first; larger is better",

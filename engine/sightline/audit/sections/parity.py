@@ -30,7 +30,7 @@ class Parity:
 
     name = "parity"
     place = 20
-    share = 0.05
+    share = 0.03
     figures: Mapping[str, str] = {
         "relative_error": "length of the difference of all scores over the length of the reference's",
         "error_median": "absolute difference of a score, median over photographs and classes",

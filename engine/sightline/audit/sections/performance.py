@@ -30,7 +30,7 @@ class Performance:
 
     name = "performance"
     place = 80
-    share = 0.01
+    share = 0.03
     figures: Mapping[str, str] = {
         "latency_p50_ms": "milliseconds of one photograph, median",
         "latency_p99_ms": "milliseconds of one photograph, 99th percentile",

@@ -34,7 +34,7 @@ class Robustness:
 
     name = "robustness"
     place = 50
-    share = 0.10
+    share = 0.13
     figures: Mapping[str, str] = {
         "corrupted": "share of corrupted photographs that keep the reference's class of the clean one",
         "corrupted_drop": "the reference's own share less that",

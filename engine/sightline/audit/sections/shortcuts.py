@@ -33,7 +33,7 @@ class Shortcuts:
 
     name = "shortcuts"
     place = 60
-    share = 0.12
+    share = 0.10
     figures: Mapping[str, str] = {
         "border_mass": "share of the positive attribution within a tenth of the side from the border",
         "border_mass_change": "the candidate's border mass less the reference's",
