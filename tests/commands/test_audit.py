@@ -20,7 +20,7 @@ from PIL import Image
 
 from commands.calling import Shell
 from problems import convolutional
-from sightline.audit.record import schema
+from sightline.audit.record import read_record, schema
 from sightline.audit.run import CannotAudit, audit_one, worker_command
 from sightline.audit.worker import Task, result_path
 from sightline.cli import call
@@ -350,6 +350,22 @@ def test_any_number_of_photographs_calibrates(
         made = shell("quantize", planted / f"{name}.onnx", *asked, "-o", tmp_path / f"{name}.onnx")
         assert made.code == 0, made.err
         assert made.json["relative_error"] < 0.2
+
+
+def test_several_photographs_follow_one_flag(shell: Shell, scenes: Path, tmp_path: Path) -> None:
+    """As a shell writes out photos/*.png; the flag may come again, and ends at the next one."""
+    first, second, third = sorted(scenes.glob("*.png"))[:3]
+    out = tmp_path / "codes.onnx"
+    asked = ("--calib", first, second, "--to", "int8", "--calib", third, "--exclude", "stage1", "stage2", "-o", out)
+    assert shell("quantize", "demo", *asked).code == 0
+    notes = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert notes["sightline.exporter"].endswith("over 3 images")
+    audited = shell(
+        "audit", "demo", out, "--images", first, second, "--section", "identity", "-o", tmp_path / "audit"
+    )
+    assert audited.code in (0, 1), audited
+    assert read_record(tmp_path / "audit" / "audit.json")["images"] == 2
+    assert "repeat the flag for several" in " ".join(shell("run", "inversion", "--help").out.split())
 
 
 def test_a_module_stays_in_full_precision(shell: Shell, scenes: Path, tmp_path: Path) -> None:
