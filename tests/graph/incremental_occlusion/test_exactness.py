@@ -272,3 +272,28 @@ def test_a_kernel_of_one_position_with_a_border_moves_no_window_astray(tmp_path:
         for way in ("incremental", "dense")
     )
     assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("deeper", [0, 1])
+def test_the_halves_of_a_split_are_one_cut(deeper: int, tmp_path: Path):
+    """One half waits, as in ShuffleNet and CSP blocks, while the other's changes grow: both come from one node."""
+    draft = Draft(6, (40, 37))
+    value = draft.same("Relu", draft.conv("image", 8, [3, 3], [1, 1], [1, 1], [1] * 4))
+    halves = [f"{value}@{half}" for half in range(2)]
+    draft.nodes.append(helper.make_node("Split", [value], halves, name="split", axis=1))
+    draft.shapes |= dict.fromkeys(halves, (4, 40, 37))
+    grown = draft.same("Relu", draft.conv(halves[deeper], 4, [3, 3], [1, 1], [1, 1], [1] * 4))
+    pair = [grown, halves[1 - deeper]] if deeper == 0 else [halves[0], grown]
+    joined = draft.add("Concat", pair, (8, 40, 37), axis=1)
+    path = draft.finish(draft.conv(joined, 8, [3, 3], [1, 1], [1, 1], [1] * 4), tmp_path)
+    model = sightline.load(path)
+    random = np.random.default_rng(4)
+    windows = random_windows(random, 40, 37)
+    windows[:, 2:] = np.minimum(windows[:, 2:], 4)
+    assert sweep_plan(model, windows, ("logits",)).cuts[joined].positions < 40 * 37
+    images, fill = random.standard_normal((2, 3, 40, 37), dtype=np.float32), np.zeros((1, 3, 40, 37), np.float32)
+    found, expected = (
+        sweep(OrtOracle(model, Settings(threads=1, batch=4, sweep=way)), images, windows, fill, logit(1))
+        for way in ("incremental", "dense")
+    )
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()

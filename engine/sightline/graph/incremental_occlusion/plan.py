@@ -159,7 +159,8 @@ class Planner:
         for step in reversed(self._steps):
             if step.name in cuts and step.growth.keeps_place:
                 for name in step.sources:
-                    if len(self._readers[name]) == 1 and name != self._image:
+                    alone = name in self._makers and len(self._makers[name].node.outputs) == 1  # a Split has one cut
+                    if alone and len(self._readers[name]) == 1:
                         cuts[name] = cuts[step.name]
         return cuts
 
