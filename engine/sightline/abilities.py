@@ -210,14 +210,6 @@ class Differentiable(Taps, Protocol):
         """
         ...
 
-    def affine_stem(self, target: Target) -> str | None:
-        """The layer up to which the network is affine in the image, and behind which all that a target reads lies.
-
-        Up to it the gradient is the same at every image, so a sum of gradients behind it is pulled back once.
-        None where there is no such layer behind a convolution.
-        """
-        ...
-
     def tape(self, *, rule: str | Composite | None = None) -> AbstractContextManager[Tape]:
         """For a method that differentiates a formula of its own: run the network under torch's autograd.
 
@@ -247,9 +239,7 @@ class Tape(Protocol):
         """The array as a torch tensor of its own on the device, not yet on the tape."""
         ...
 
-    def __call__(
-        self, images: Any, target: Target | None = None, *, layers: Sequence[str] = (), start: str | None = None
-    ) -> Outputs:
+    def __call__(self, images: Any, target: Target | None = None, *, layers: Sequence[str] = ()) -> Outputs:
         """What the network computes for a tensor (B, C, H, W): the values that a target reads, and some layers.
 
         Only what they need is run. ``top`` targets are bound by the caller: ``target.bind(outputs)``.
@@ -258,7 +248,6 @@ class Tape(Protocol):
             images: on the device, model input space; may itself depend on other tensors.
             target: whose ``value(outputs)`` will be asked.
             layers: by any name of theirs; ``outputs.tap(name)`` is (B, C, h, w) or (B, D).
-            start: the layer whose values ``images`` are, (B, ...); None is the model's input.
         """
         ...
 

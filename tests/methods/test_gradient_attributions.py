@@ -20,7 +20,7 @@ from sightline.methods.gradient.saliency import Saliency
 from sightline.methods.gradient.smooth_grad import SmoothGrad
 from sightline.model import Model
 from sightline.preprocess import Preprocess
-from sightline.target import logit, top, unit
+from sightline.target import logit, top
 from sightline.types import Batch, Heatmaps
 
 Open = Callable[..., Model]
@@ -70,19 +70,6 @@ def test_midpoints_are_the_mean_of_gradients_on_the_line(open_problem: Open, see
     mean = np.mean([gradient(problem, (place * images).astype(np.float32), 1) for place in places], axis=0)
     found = ran(model, IntegratedGradients(steps=7, quadrature="midpoint"), images, logit(1))
     np.testing.assert_allclose(found.values, (images * mean).sum(axis=1), rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("target", [logit(1), unit("conv1", channel=1), unit("conv1", channel=0) - logit(0)])
-def test_convolutions_before_the_first_relu_are_passed_backwards_once(
-    open_problem: Open, monkeypatch: pytest.MonkeyPatch, target: Any
-) -> None:
-    problem = PROBLEMS["convolutional"]
-    model, images = open_problem(problem), problem.images(3, 2)
-    found = ran(model, IntegratedGradients(steps=5), images, target)
-    monkeypatch.setattr("sightline.routes.autograd.affine_stem", lambda *_: None)
-    np.testing.assert_allclose(
-        found.values, ran(model, IntegratedGradients(steps=5), images, target).values, rtol=1e-5, atol=1e-6
-    )
 
 
 def test_steps_are_doubled_until_the_gap_is_small(open_problem: Open) -> None:

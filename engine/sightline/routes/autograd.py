@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from sightline.abilities import Differentiable, Gradient, Weights
 from sightline.errors import EngineMismatch, FixedSize, UsageError
-from sightline.graph.affine_stem import affine_stem
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.ports import Activation
 from sightline.relevance import Composite
@@ -67,7 +66,7 @@ class AutogradOracle(GraphOracle):
 
     def run_from(self, start: str, values: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
         with self._arithmetic(), self._torch.no_grad():
-            found = self.values_from(start, self.leaf(values), names, None)
+            found = self._values_from(start, self.leaf(values), names, None)
         return [self._host(found[name]) for name in names]
 
     def trial(self) -> Callable[[int], None]:
@@ -105,12 +104,6 @@ class AutogradOracle(GraphOracle):
             parts = list(self._gradients(images, target, chosen, layer, first, batch))
         scores, values, inputs, classes = zip(*parts, strict=True)
         return Gradient(np.concatenate(scores), np.concatenate(values), np.concatenate(inputs), sum(classes, ()))
-
-    def affine_stem(self, target: Target) -> str | None:
-        """See ``Differentiable``; a graph of a fixed batch is run from its input alone."""
-        if self.model.input.batch is not None:
-            return None
-        return affine_stem(self.model.graph, self.model.input.name, self.names_of(target))
 
     @contextmanager
     def tape(self, *, rule: str | Composite | None = None) -> Generator[TwinTape]:
@@ -217,7 +210,7 @@ class AutogradOracle(GraphOracle):
         """Of a batch that is on the device, filled up; ``images`` are those of it that are wanted."""
         count, leaf = len(images), given.detach().requires_grad_()
         names = tuple(dict.fromkeys((*self.names_of(target), *(() if layer is None else (layer,)))))
-        values = self.values(leaf, names, rule) if first is None else self.values_from(first, leaf, names, rule)
+        values = self.values(leaf, names, rule) if first is None else self._values_from(first, leaf, names, rule)
         taped = TapedValues(
             {name: value[:count] for name, value in values.items()}, self.model.logits_name, self.model.activation
         )
@@ -241,7 +234,7 @@ class AutogradOracle(GraphOracle):
 
         return arrived
 
-    def values_from(
+    def _values_from(
         self, layer: str, leaf: torch.Tensor, names: tuple[str, ...], rule: Rule | None
     ) -> Mapping[str, torch.Tensor]:
         """Values by the graph's names on the tape of a layer's values."""
@@ -352,19 +345,13 @@ class TwinTape:
         return self._oracle.leaf(values).clone()
 
     def __call__(
-        self,
-        images: torch.Tensor,
-        target: Target | None = None,
-        *,
-        layers: Sequence[str] = (),
-        start: str | None = None,
+        self, images: torch.Tensor, target: Target | None = None, *, layers: Sequence[str] = ()
     ) -> TapedValues:
         oracle, model = self._oracle, self._oracle.model
         resolved = {layer: model.layers.resolve(layer) for layer in layers}
         read = () if target is None else oracle.names_of(target)
         names = tuple(dict.fromkeys((*read, *resolved.values())))
-        first = None if start is None else model.layers.resolve(start)
-        values = self._values(images, names, first)
+        values = self._values(images, names)
         for layer, name in resolved.items():
             if len(values[name]) != len(images):  # a size was folded into the batch: rows of nobody's
                 raise FixedSize(
@@ -375,28 +362,23 @@ class TwinTape:
         values |= {layer: values[name] for layer, name in resolved.items()}
         return TapedValues(values, model.logits_name, model.activation)
 
-    def _values(self, images: torch.Tensor, names: tuple[str, ...], first: str | None) -> dict[str, torch.Tensor]:
+    def _values(self, images: torch.Tensor, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
         """Values by name, in pieces of the batch size that the graph may fix."""
         fixed = self._oracle.model.input.batch
-        run = partial(self._run, names=names, first=first)
         if fixed is None or fixed == len(images):
             graphed = self._oracle.graphed
-            if graphed is not None and images.requires_grad and first is None:
+            if graphed is not None and images.requires_grad:
                 return graphed(images, names, self._rule)
-            return dict(run(images))
+            return dict(self._oracle.values(images, names, self._rule))
         if not len(images):  # asked for the shapes of rows: a graph of a fixed batch runs no other
-            values = run(self._oracle.joined([images, images.new_zeros(fixed, *images.shape[1:])]))
+            filled = self._oracle.joined([images, images.new_zeros(fixed, *images.shape[1:])])
+            values = self._oracle.values(filled, names, self._rule)
             return {name: values[name][:0] for name in names}
         pieces: list[Mapping[str, torch.Tensor]] = []
         for start in range(0, len(images), fixed):
             rows = [min(start + row, len(images) - 1) for row in range(fixed)]  # the last image fills the piece
-            pieces.append(run(images[rows]))
+            pieces.append(self._oracle.values(images[rows], names, self._rule))
         return {name: self._oracle.joined([piece[name] for piece in pieces])[: len(images)] for name in names}
-
-    def _run(self, images: torch.Tensor, names: tuple[str, ...], first: str | None) -> Mapping[str, torch.Tensor]:
-        if first is None:
-            return self._oracle.values(images, names, self._rule)
-        return self._oracle.values_from(first, images, names, self._rule)
 
 
 class AutogradRoute(Route):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.abilities import Differentiable, Tape
+from sightline.abilities import Differentiable
 from sightline.errors import UsageError
 from sightline.methods.forward._fill import filling
+from sightline.methods.forward._sampling import copies_per_run
 from sightline.methods.gradient._attribution import Attributed, Attribution, Reduction
 from sightline.registry import method
 from sightline.target import Target
@@ -88,52 +89,20 @@ class _Line:
     weights: NDArray[np.float64]
 
     def mean_gradient(self, oracle: Differentiable, target: Target, layer: str | None) -> FloatArray:
-        """(B, ...) weighted mean of the gradients; points of several images share a run, a bounded number at once.
-
-        Where the network begins with convolutions that no ReLU follows yet, their gradient is the same at all points:
-        the mean is taken behind them and pulled back once.
-        """
-        import torch
-
-        stem = oracle.affine_stem(target) if layer is None else None
+        """(B, ...) weighted mean of the gradients; points of several images share a run, a bounded number at once."""
+        total = np.zeros(self.starts.shape)
         count = len(self.starts) * len(self.places)
-        batch = oracle.batch_size(count)
+        chunk = copies_per_run(self.starts[0])
         ahead = (1,) * (self.starts.ndim - 1)
-        with oracle.tape() as tape:
-            starts, differences = tape.tensor(self.starts), tape.tensor(self.differences)
-            total: Any = 0.0
-            for first in range(0, count, batch):
-                images, steps = np.divmod(np.arange(first, min(first + batch, count)), len(self.places))
-                alone = images[0] == images[-1]  # then nothing need be copied for every point
-                rows: Any = slice(int(images[0]), int(images[0]) + 1) if alone else torch.from_numpy(images)
-                places, weights = (
-                    tape.tensor(one[steps].astype(np.float32).reshape(-1, *ahead))
-                    for one in (self.places, self.weights)
-                )
-                points = starts[rows] + places * differences[rows]
-                if stem is not None:
-                    with torch.no_grad():
-                        points = tape(points, layers=[stem]).tap(stem)
-                points.requires_grad_()
-                scores = target.take(images.tolist()).value(tape(points, target, start=layer or stem))
-                (gradient,) = torch.autograd.grad(scores.sum(), points)
-                if not first:
-                    total = gradient.new_zeros((len(self.starts), *gradient.shape[1:]))
-                total.index_add_(0, torch.from_numpy(images).to(tape.device), gradient * weights)
-            if stem is not None:
-                total = _pulled_back(tape, starts, stem, total, batch)
-            return np.asarray(total.cpu().numpy(), np.float32)
-
-
-def _pulled_back(tape: Tape, images: Any, layer: str, slopes: Any, batch: int) -> Any:
-    """Gradient of images (B, C, H, W) from that of a layer that is affine in them, (B, ...), a batch at a time."""
-    import torch
-
-    parts: list[Any] = []
-    for some, slope in zip(images.split(batch), slopes.split(batch), strict=True):
-        pixels = some.clone().requires_grad_()
-        parts += torch.autograd.grad(tape(pixels, layers=[layer]).tap(layer), pixels, slope)
-    return torch.cat(parts)
+        for first in range(0, count, chunk):
+            images, steps = np.divmod(np.arange(first, min(first + chunk, count)), len(self.places))
+            places = self.places[steps].astype(np.float32).reshape(-1, *ahead)
+            points = np.asarray(self.starts[images] + places * self.differences[images], np.float32)  # (chunk, ...)
+            gradient = oracle.gradient(points, target.take(images.tolist()), start=layer).values
+            for image in range(int(images[0]), int(images[-1]) + 1):
+                own = images == image
+                total[image] += np.tensordot(self.weights[steps[own]], gradient[own], axes=1)
+        return total.astype(np.float32)
 
 
 def _points(quadrature: Quadrature, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
