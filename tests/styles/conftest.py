@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from problems import convolutional
+from sightline.model import Model
+from sightline.preprocess import Preprocess
 from sightline.styles.training.export import export_network
 from sightline.styles.training.network import StyleNetwork
 
@@ -30,3 +34,11 @@ def folder(network: StyleNetwork, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("style")
     assert "largest relative difference" in export_network(network, path / "style.onnx", 32)
     return path
+
+
+@pytest.fixture
+def judge(open_problem: Callable[..., Model]) -> Model:
+    """A small network that has preprocessing, so that pictures can be judged by it."""
+    problem = convolutional()
+    crop = problem.shape[1:]
+    return open_problem(problem, preprocess=Preprocess(resize=None, crop=crop, mean=(0.5,) * 3, std=(0.25,) * 3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,11 @@ import onnxruntime
 import pytest
 import torch
 
-from problems import convolutional
+from interruption import Killed, dies_after, on
 from sightline.errors import BadModel, OutputConflict, UnknownName, UsageError
 from sightline.graph.mix_norm import MixNorm
 from sightline.image import read_image
 from sightline.model import Model
-from sightline.preprocess import Preprocess
 from sightline.routes.base import Settings
 from sightline.styles.shares import mix, parse_shares
 from sightline.styles.style import STYLES, Style
@@ -189,13 +187,6 @@ LESSON = Lesson(
 )
 
 
-@pytest.fixture
-def judge(open_problem: Callable[..., Model]) -> Model:
-    problem = convolutional()
-    crop = problem.shape[1:]
-    return open_problem(problem, preprocess=Preprocess(resize=None, crop=crop, mean=(0.5,) * 3, std=(0.25,) * 3))
-
-
 def course(folder: Path, names: tuple[str, ...] = NAMES) -> Course:
     rng = np.random.default_rng(1)
     styles = {name: rng.uniform(0, 255, (20 + place, 24, 3)).astype(np.float32) for place, name in enumerate(NAMES)}
@@ -204,25 +195,13 @@ def course(folder: Path, names: tuple[str, ...] = NAMES) -> Course:
     )
 
 
-def on(done: int, total: int, losses: Losses) -> bool:
-    return True
-
-
 def test_resumed_losses_of_several_styles_are_those_of_an_uninterrupted_run(judge: Model, tmp_path: Path) -> None:
     """Three styles and two rows per step, so that the turn of styles goes over checkpoints."""
     assert train(judge, LESSON, course(tmp_path / "whole"), on, resume=False)
     whole = (tmp_path / "whole" / "losses.csv").read_text()
 
-    class Killed(Exception):
-        """As SIGKILL would."""
-
-    def die(done: int, total: int, losses: Losses) -> bool:
-        if done == 3:
-            raise Killed
-        return True
-
     with pytest.raises(Killed):
-        train(judge, LESSON, course(tmp_path / "parts"), die, resume=False)
+        train(judge, LESSON, course(tmp_path / "parts"), dies_after(3), resume=False)
     assert not (tmp_path / "parts" / ".lock").exists()
     assert train(judge, LESSON, course(tmp_path / "parts"), on, resume=True)
     assert (tmp_path / "parts" / "losses.csv").read_text() == whole

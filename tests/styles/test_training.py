@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from problems import convolutional
+from interruption import Killed, dies_after, on
 from sightline.errors import NoImages, OutputConflict, UsageError
 from sightline.image import read_image
 from sightline.job.lock import OutputBusy
@@ -32,37 +32,18 @@ LESSON = Lesson(
 )
 
 
-@pytest.fixture
-def judge(open_problem: Open) -> Model:
-    problem = convolutional()
-    crop = problem.shape[1:]
-    return open_problem(problem, preprocess=Preprocess(resize=None, crop=crop, mean=(0.5,) * 3, std=(0.25,) * 3))
-
-
 def course(folder: Path) -> Course:
     picture = np.random.default_rng(1).uniform(0, 255, (20, 24, 3)).astype(np.float32)
     return Course(folder=folder, styles={"noise": picture}, pictures=Collages(8), every=2, threads=2)
-
-
-def on(done: int, total: int, losses: Losses) -> bool:
-    return True
 
 
 def test_resumed_losses_are_those_of_an_uninterrupted_run(judge: Model, tmp_path: Path) -> None:
     assert train(judge, LESSON, course(tmp_path / "whole"), on, resume=False)
     whole = (tmp_path / "whole" / "losses.csv").read_text()
 
-    class Killed(Exception):
-        """As SIGKILL would: between two checkpoints, nothing saved."""
-
-    def die(done: int, total: int, losses: Losses) -> bool:
-        if done == 3:
-            raise Killed
-        return True
-
     parts = course(tmp_path / "parts")
     with pytest.raises(Killed):
-        train(judge, LESSON, parts, die, resume=False)
+        train(judge, LESSON, parts, dies_after(3), resume=False)
     assert len((tmp_path / "parts" / "losses.csv").read_text().splitlines()) == 1 + 2
     assert not train(judge, LESSON, parts, lambda done, total, losses: done < 5, resume=True)
     assert train(judge, LESSON, parts, on, resume=True)
