@@ -104,11 +104,15 @@ class Preprocess:
 
     def normalise(self, view: NDArray[Any]) -> FloatArray:
         """(..., C, H, W) float32 model input from (..., H, W, 3) pixels of 0 to 255."""
-        pixels = np.moveaxis(np.asarray(view, dtype=np.float32), -1, -3)
+        pixels = np.moveaxis(np.asarray(view), -1, -3)
         pixels = pixels[..., :1, :, :] if self.channels == "L" else pixels
         pixels = pixels[..., ::-1, :, :] if self.channels == "BGR" else pixels
         mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
-        return np.ascontiguousarray((pixels * np.float32(self.scale) - mean) / std)
+        found = pixels.astype(np.float32, order="C")
+        found *= np.float32(self.scale)
+        found -= mean
+        found /= std
+        return found
 
     def to_pixels(self, tensor: NDArray[Any]) -> ByteArray:
         """The picture (..., H, W, 3) uint8 that gives this input (..., C, H, W); clipped and rounded."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+
+from sightline.heap import trim
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -20,8 +20,7 @@ def growth(work: Callable[[], object]) -> int | None:
 
     What the C library keeps of earlier work is given back first: work that found room in it would seem to need none.
     """
-    with suppress(OSError, AttributeError):  # other C libraries have no such call
-        ctypes.CDLL(None).malloc_trim(0)
+    trim()
     before = resident()
     try:
         RESET.write_text("5")  # the highest mark begins anew

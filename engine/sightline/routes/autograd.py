@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from sightline import heap
 from sightline.abilities import Differentiable, Gradient, Weights
 from sightline.errors import EngineMismatch, FixedSize, UsageError
 from sightline.graph.fold_norm import FoldNorm
@@ -38,7 +39,6 @@ class AutogradOracle(GraphOracle):
     """The twin on one device, proven against ONNX Runtime when it is made and again on the first real images."""
 
     keeps_activations = True
-    small_batch = 4  # beyond it the allocator of the C library returns every activation to the system
 
     def __init__(self, model: Model, settings: Settings):
         import torch
@@ -113,6 +113,7 @@ class AutogradOracle(GraphOracle):
 
     def close(self) -> None:
         del self._twin
+        heap.give_back()
 
     def _rule(self, rule: str | Composite | None) -> Rule | None:
         """What the twin takes for a rule's name, or for a composite."""
@@ -140,6 +141,8 @@ class AutogradOracle(GraphOracle):
         """Threads and precision that were asked for, while this route works."""
         from sightline.twin.arithmetic import arithmetic
 
+        if self.device.type == "cpu":
+            heap.keep()  # every batch takes what the last one left
         return arithmetic(self.device, self.settings.precision, self.settings.threads)
 
     @contextmanager

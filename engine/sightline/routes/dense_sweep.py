@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from sightline.abilities import SweepChunk
-from sightline.routes.batch import halving
+from sightline.routes.passes import Passes
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
 
@@ -36,28 +36,22 @@ def dense_sweep(
         batch: rows of the buffer.
         rows: of ``windows``, for each image.
     """
-    fills = np.broadcast_to(fill, images.shape)
-    owners = np.repeat(np.arange(len(images)), [len(one) for one in rows])  # (n,) image of every pass
-    hidden = np.concatenate([*rows, np.zeros(0, np.int64)])  # (n,) window of every pass
-    buffer = np.empty((min(batch, len(owners)), *images.shape[1:]), dtype=np.float32)
+    fills, passes = np.broadcast_to(fill, images.shape), Passes(rows)
+    buffer = np.empty((min(batch, len(passes)), *images.shape[1:]), dtype=np.float32)
     held = np.full(len(buffer), -1)  # image that each row of the buffer is a copy of
 
-    def run(chunk: slice) -> FloatArray:
-        for row, (owner, window) in enumerate(zip(owners[chunk], hidden[chunk], strict=True)):
+    def run(owners: IntArray, hidden: IntArray) -> FloatArray:
+        for row, (owner, window) in enumerate(zip(owners, hidden, strict=True)):
             if held[row] != owner:
                 buffer[row], held[row] = images[owner], owner
             _paint(buffer[row], fills[owner], windows[window])
         try:
-            count = chunk.stop - chunk.start
-            return score(buffer[:count], target.take(owners[chunk].tolist()))
+            return score(buffer[: len(owners)], target.take(owners.tolist()))
         finally:
-            for row, (owner, window) in enumerate(zip(owners[chunk], hidden[chunk], strict=True)):
+            for row, (owner, window) in enumerate(zip(owners, hidden, strict=True)):
                 _paint(buffer[row], images[owner], windows[window])
 
-    for chunk, scores in halving(run, len(owners), max(len(buffer), 1)):
-        for owner in dict.fromkeys(owners[chunk].tolist()):
-            mine = owners[chunk] == owner
-            yield SweepChunk(owner, hidden[chunk][mine], scores[mine])
+    yield from passes.run(run, len(buffer))
 
 
 def _paint(copy: FloatArray, source: FloatArray, window: IntArray) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from sightline.abilities import SweepChunk
 from sightline.graph.hide_windows import FILLS, IMAGES, OWNERS, WINDOWS
-from sightline.graph.incremental_occlusion.on_device import FILL, IMAGE, NUMBERS, PLACES
+from sightline.graph.incremental_occlusion.on_device import FILL, IMAGE, NUMBERS, OWNER, PLACES
 from sightline.graph.put_out_score import SCORE, class_inputs
-from sightline.routes.batch import halving
 from sightline.routes.bound import BoundSession
+from sightline.routes.passes import Passes
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
 
@@ -24,45 +24,50 @@ class DeviceIncrementalSweep:
 
     Args:
         image: name of the base graph's input.
+        together: images whose windows share runs, for which the graphs are written.
         run_base: the base graph; None where the sweep needs none.
         run_sweep: the sweep graph with the score as its output.
         takes_image: whether the sweep reads the image and the fill.
     """
 
-    def __init__(self, image: str, run_base: BoundSession | None, run_sweep: BoundSession, *, takes_image: bool):
+    def __init__(
+        self,
+        image: str,
+        together: int,
+        run_base: BoundSession | None,
+        run_sweep: BoundSession,
+        *,
+        takes_image: bool,
+    ):
+        self.together = together
         self._image, self._run_base, self._run_sweep, self._takes_image = image, run_base, run_sweep, takes_image
-        self._held: DeviceBase | None = None
+        self._held: Laid | None = None
 
-    def base(self, image: FloatArray, fill: FloatArray) -> DeviceBase:
-        """Run one image (C, H, W) as it is."""
-        made = DeviceBase(image, np.broadcast_to(fill, image.shape))
+    def base(self, images: FloatArray, fills: FloatArray) -> Laid:
+        """Run images (b, C, H, W) as they are, at most ``together``."""
+        missing = self.together - len(images)  # the graphs take so many: the last one stands in
+        made = Laid(*(np.concatenate([one, *[one[-1:]] * missing]) for one in (images, fills)))
         self._lay(made)
         return made
 
-    def scores(self, base: DeviceBase, rows: IntArray, target: Target) -> FloatArray:
-        """(m,) of some windows; ``target`` is bound to them."""
-        if self._held is not base:  # another image came between
+    def scores(self, base: Laid, owners: IntArray, rows: IntArray, target: Target) -> FloatArray:
+        """(m,) of some windows, each of the image of its owner; ``target`` is bound to them."""
+        if self._held is not base:  # other images came between
             self._lay(base)
         feed = base.values | {NUMBERS: rows.astype(np.int64), PLACES: np.arange(len(rows))}
+        if self.together > 1:
+            feed[OWNER] = owners.astype(np.int64)
         return self._run_sweep.run(feed | class_inputs(target, len(rows)))[SCORE]
 
-    def _lay(self, base: DeviceBase) -> None:
+    def _lay(self, base: Laid) -> None:
         """Bring a base to the device, where there is room for one."""
         base.values = {}
         if self._run_base is not None:
-            base.values |= self._run_base.stay({self._image: base.image[None]})
+            base.values |= self._run_base.stay({self._image: base.images})
         if self._takes_image:
-            for name, array in ((IMAGE, base.image), (FILL, base.fill)):
-                base.values[name] = self._run_sweep.hold(name, array[None])
+            for name, array in ((IMAGE, base.images), (FILL, base.fills)):
+                base.values[name] = self._run_sweep.hold(name, array)
         self._held = base
-
-
-class DeviceBase:
-    """One image of a sweep: the image and the fill (C, H, W), and what lies on the device by input of the sweep."""
-
-    def __init__(self, image: FloatArray, fill: FloatArray):
-        self.image, self.fill = image, fill
-        self.values: dict[str, Any] = {}
 
 
 class DeviceDenseSweep:
@@ -89,21 +94,16 @@ class DeviceDenseSweep:
         fills = np.broadcast_to(fill, images.shape)
         for first in range(0, len(images), TOGETHER):
             group = slice(first, min(first + TOGETHER, len(images)))
-            owners = np.repeat(np.arange(group.stop - first), [len(one) for one in rows[group]])  # (n,) of every pass
-            hidden = np.concatenate([*rows[group], np.zeros(0, np.int64)])  # (n,) window of every pass
-            laid = _Laid(images[group], fills[group])
+            laid = Laid(images[group], fills[group])
 
-            def score(chunk: slice, laid: _Laid = laid, owners: IntArray = owners, hidden: IntArray = hidden) -> Any:
-                feed = self._lay(laid) | {OWNERS: owners[chunk], WINDOWS: windows[hidden[chunk]]}
-                mine = target.take((owners[chunk] + first).tolist())  # noqa: B023  used before the next group
-                return self._run.run(feed | class_inputs(mine, chunk.stop - chunk.start))[SCORE]
+            def score(owners: IntArray, hidden: IntArray, laid: Laid = laid, first: int = first) -> FloatArray:
+                feed = self._lay(laid) | {OWNERS: owners, WINDOWS: windows[hidden]}
+                mine = target.take((owners + first).tolist())
+                return self._run.run(feed | class_inputs(mine, len(owners)))[SCORE]
 
-            for chunk, scores in halving(score, len(owners), max(batch, 1)):
-                for owner in dict.fromkeys(owners[chunk].tolist()):
-                    of_image = owners[chunk] == owner
-                    yield SweepChunk(first + owner, hidden[chunk][of_image], scores[of_image])
+            yield from Passes(rows[group], first).run(score, batch)
 
-    def _lay(self, laid: _Laid) -> dict[str, Any]:
+    def _lay(self, laid: Laid) -> dict[str, Any]:
         """Bring images to the device, unless they lie there."""
         if self._held is not laid:
             for name, array in ((IMAGES, laid.images), (FILLS, laid.fills)):
@@ -112,7 +112,7 @@ class DeviceDenseSweep:
         return dict(laid.values)
 
 
-class _Laid:
+class Laid:
     """Images and fills (b, C, H, W) of a sweep, and their values on the device."""
 
     def __init__(self, images: FloatArray, fills: FloatArray):

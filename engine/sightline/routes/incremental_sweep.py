@@ -35,7 +35,7 @@ class Base:
 
 
 class IncrementalSweep:
-    """Feeds a compiled sweep, chunk by chunk.
+    """Feeds a compiled sweep, chunk by chunk, one image after the other.
 
     Args:
         sweep: compiled for these windows.
@@ -58,15 +58,17 @@ class IncrementalSweep:
         *,
         whole: bool = False,
     ):
+        self.together = 1
         self._sweep, self._windows, self._image = sweep, windows, image
         self._run_base, self._run_sweep, self._values, self._whole = run_base, run_sweep, values, whole
 
-    def base(self, image: FloatArray, fill: FloatArray) -> Base:
-        """Run one image (C, H, W) as it is."""
+    def base(self, images: FloatArray, fills: FloatArray) -> Base:
+        """Run one image (1, C, H, W) as it is."""
+        (image,), (fill,) = images, fills
         found = {} if self._run_base is None else self._run_base({self._image: image[None]})
         maps = {name.removesuffix("@base"): value[0] for name, value in found.items()}
         wanted = dict.fromkeys(one.value for one in self._sweep.remainders)
-        return Base(image, np.broadcast_to(fill, image.shape), maps, {name: _integral(maps[name]) for name in wanted})
+        return Base(image, fill, maps, {name: _integral(maps[name]) for name in wanted})
 
     def feed(self, base: Base, rows: IntArray) -> dict[str, NDArray[Any]]:
         """Inputs of the sweep graph for some of the windows."""
@@ -79,8 +81,8 @@ class IncrementalSweep:
             feed[one.input] = _outside(base.integrals[one.value], one, rows)
         return feed
 
-    def scores(self, base: Base, rows: IntArray, target: Target) -> FloatArray:
-        """(m,) of some of the windows; ``target`` is bound to them."""
+    def scores(self, base: Base, owners: IntArray, rows: IntArray, target: Target) -> FloatArray:
+        """(m,) of some of the windows; ``target`` is bound to them, and all are of the one image."""
         outputs = self._run_sweep(self.feed(base, rows))
         return np.asarray(target.value(self._values(outputs)), np.float32)
 

@@ -111,7 +111,7 @@ class OrtOracle(GraphOracle):
         passes = sum(len(one) for one in chosen)
         if passes == 0:
             return iter(())
-        opened = self._sweeps.opened(windows, target, tolerance, passes)
+        opened = self._sweeps.opened(windows, target, tolerance, passes, len(images))
         if opened is not None:
             return self._sweeps.run(opened, images, fill, target, chosen)
         if self.bound_to is not None and not obstacles(self.model):

@@ -16,8 +16,9 @@ from sightline.graph.incremental_occlusion.on_device import IMAGE, on_device
 from sightline.graph.incremental_occlusion.rewrite import with_whole_bands
 from sightline.graph.put_out_score import SCORE, formula
 from sightline.routes.base import Forecast, Settings
-from sightline.routes.batch import halving, measured_batch
+from sightline.routes.batch import measured_batch
 from sightline.routes.engines import rows_at_most
+from sightline.routes.passes import Passes
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
 
@@ -123,13 +124,13 @@ class OpenedSweep:
     sweep: IncrementalSweep | DeviceIncrementalSweep
     batch: int | None
 
-    def base(self, image: FloatArray, fill: FloatArray) -> Any:
-        """What is computed once of an image (C, H, W)."""
-        return self.sweep.base(image, fill)
+    def base(self, images: FloatArray, fills: FloatArray) -> Any:
+        """What is computed once of images (b, C, H, W), at most ``sweep.together``."""
+        return self.sweep.base(images, fills)
 
-    def scores(self, base: Any, rows: IntArray, target: Target) -> FloatArray:
-        """(m,) of some windows of the image that the base is of."""
-        return self.sweep.scores(base, rows, target)
+    def scores(self, base: Any, owners: IntArray, rows: IntArray, target: Target) -> FloatArray:
+        """(m,) of some windows of the images that the base is of; whose each is, ``owners`` says."""
+        return self.sweep.scores(base, owners, rows, target)
 
 
 class WindowSweeps:
@@ -143,13 +144,17 @@ class WindowSweeps:
         self._oracle = oracle
         self._opened: tuple[tuple[object, ...], OpenedSweep | None] | None = None
 
-    def opened(self, windows: IntArray, target: Target, tolerance: float, passes: int) -> OpenedSweep | None:
+    def opened(
+        self, windows: IntArray, target: Target, tolerance: float, passes: int, images: int
+    ) -> OpenedSweep | None:
         """The incremental sweep, ready for so many passes; None where the dense one is to be taken."""
         names = self._oracle.names_of(target)
         wanted = names if self._oracle.bound_to is None else formula(target)
         key = (windows.tobytes(), wanted, tolerance)
-        if self._opened is None or self._opened[0] != key:
-            self._opened = (key, self._open(windows, target, tolerance))
+        found = self._opened[1] if self._opened is not None and self._opened[0] == key else None
+        fewer = found is not None and found.sweep.together < self._together(found.plan, images)
+        if self._opened is None or self._opened[0] != key or fewer:
+            self._opened = (key, self._open(windows, target, tolerance, images))
         found = self._opened[1]
         if found is not None and found.batch is None and not self._settled(found, target, passes):
             self._opened = (key, None)
@@ -165,21 +170,21 @@ class WindowSweeps:
         rows: Sequence[IntArray],
     ) -> Iterator[SweepChunk]:
         """Scores of every image with each of its windows hidden in turn."""
-        fills = np.broadcast_to(fill, images.shape)
-        for image, hidden in enumerate(rows):
-            base = opened.base(images[image], fills[image])
+        fills, together = np.broadcast_to(fill, images.shape), opened.sweep.together
+        for first in range(0, len(images), together):
+            group = slice(first, min(first + together, len(images)))
+            base = opened.base(images[group], fills[group])
 
-            def run(chunk: slice, image: int = image, base: Any = base, hidden: IntArray = hidden) -> FloatArray:
-                return opened.scores(base, hidden[chunk], target.take([image] * (chunk.stop - chunk.start)))
+            def score(owners: IntArray, hidden: IntArray, base: Any = base, first: int = first) -> FloatArray:
+                return opened.scores(base, owners, hidden, target.take((owners + first).tolist()))
 
-            for chunk, scores in halving(run, len(hidden), opened.batch or SMALL):
-                yield SweepChunk(image, hidden[chunk], scores)
+            yield from Passes(rows[group], first).run(score, opened.batch or SMALL)
 
     def close(self) -> None:
         """Release the sessions."""
         self._opened = None
 
-    def _open(self, windows: IntArray, target: Target, tolerance: float) -> OpenedSweep | None:
+    def _open(self, windows: IntArray, target: Target, tolerance: float, images: int) -> OpenedSweep | None:
         from sightline.routes.incremental_sweep import IncrementalSweep  # Numba takes its time to import
 
         oracle, names = self._oracle, self._oracle.names_of(target)
@@ -191,7 +196,8 @@ class WindowSweeps:
             return None
         compiled = compile_sweep(sweepable(model, names), model.layers.shapes, plan, names)
         if oracle.bound_to is not None:
-            return OpenedSweep(plan, self._on_device(compiled, windows, target), settings.batch)
+            on_device = self._on_device(compiled, windows, target, self._together(plan, images))
+            return OpenedSweep(plan, on_device, settings.batch)
         whole = settings.device == "tensorrt"  # an engine is built for sizes that are known
         compiled = with_whole_bands(compiled) if whole else compiled
         based = tuple(f"{name}@base" for name in compiled.based)
@@ -200,17 +206,24 @@ class WindowSweeps:
         sweep = IncrementalSweep(compiled, windows, model.input.name, run_base, run_sweep, oracle.values, whole=whole)
         return OpenedSweep(plan, sweep, settings.batch)
 
-    def _on_device(self, compiled: Sweep, windows: IntArray, target: Target) -> DeviceIncrementalSweep:
+    def _together(self, plan: SweepPlan, images: int) -> int:
+        """Images whose windows share runs: on a device as many as fill one, if there are as many."""
+        settings = self._oracle.settings
+        if self._oracle.bound_to is None:
+            return 1
+        filling = -(-(settings.batch or LARGEST_ON_DEVICE) // max(1, plan.windows))
+        return max(1, min(images, filling, settings.memory // 4 // max(1, plan.kept)))
+
+    def _on_device(self, compiled: Sweep, windows: IntArray, target: Target, together: int) -> DeviceIncrementalSweep:
         """The same sweep where only numbers of windows go in, and scores come out."""
         from sightline.routes.device_sweep import DeviceIncrementalSweep
 
         model, oracle = self._oracle.model, self._oracle
-        made = on_device(compiled, windows, model.layers.shapes, model.input.name)
+        made = on_device(compiled, windows, model.layers.shapes, model.input.name, together)
         run_base = None if made.base is None else oracle.bound(made.base, made.kept)
         run_sweep = oracle.bound(oracle.scoring(made.graph, target), (SCORE,), captured=True)
-        return DeviceIncrementalSweep(
-            model.input.name, run_base, run_sweep, takes_image=any(v.name == IMAGE for v in made.graph.graph.inputs)
-        )
+        takes_image = any(value.name == IMAGE for value in made.graph.graph.inputs)
+        return DeviceIncrementalSweep(model.input.name, together, run_base, run_sweep, takes_image=takes_image)
 
     def _settled(self, opened: OpenedSweep, target: Target, rows: int) -> bool:
         """Settle the batch; False if the sweep was measured to be slower than the dense one."""
@@ -218,18 +231,20 @@ class WindowSweeps:
         many, few = (LARGEST, SMALL) if self._oracle.bound_to is None else (LARGEST_ON_DEVICE, FULL)
         if settings.device == "tensorrt":
             many = min(many, rows_at_most(settings.batch))
-        room = settings.memory // 4 - plan.kept
-        largest = max(1, min(many, plan.windows, room // max(1, LIVE * plan.live)))
+        together = opened.sweep.together
+        room = settings.memory // 4 - together * plan.kept
+        largest = max(1, min(many, together * plan.windows, room // max(1, LIVE * plan.live)))
         if plan.cost.seconds * rows < BRIEF:
             opened.batch = min(few, largest)
             return True
 
         def trial() -> Callable[[int], object]:
-            noise = self._oracle.noise(1)[0]
+            noise = self._oracle.noise(together)
             base = opened.base(noise, np.zeros_like(noise))
 
             def run(batch: int) -> object:
-                return opened.scores(base, np.arange(batch), target.take([0] * batch))
+                owners, hidden = np.divmod(np.arange(batch), plan.windows)
+                return opened.scores(base, owners, hidden, target.take([0] * batch))
 
             return run
 

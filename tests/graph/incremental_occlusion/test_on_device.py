@@ -24,18 +24,43 @@ def test_random_graphs(seed: int, tmp_path: Path) -> None:
     model = sightline.load(path)
     height, width = model.input_size
     random = np.random.default_rng(seed)
-    images = random.standard_normal((2, 3, height, width), dtype=np.float32)
+    count = 5 if seed % 3 else 2
+    images = random.standard_normal((count, 3, height, width), dtype=np.float32)
     windows = random_windows(random, height, width)
     if seed % 2:
         windows[:, 2:] = np.minimum(windows[:, 2:], 4)
-    fill = random.standard_normal((2, 3, height, width), dtype=np.float32)
-    for target in (logit((2, 4)) - 0.5 * probability(1), unit(model.layers.resolve(inner), channel=0)):
+    fill = random.standard_normal((count, 3, height, width), dtype=np.float32)
+    classes = tuple(int(one) for one in random.integers(0, 5, count))
+    batch = 3 * len(windows) - 1 if seed % 3 else 4  # of three images a run, or of one or two
+    for target in (logit(classes) - 0.5 * probability(1), unit(model.layers.resolve(inner), channel=0)):
         for way in ("incremental", "dense"):
-            settings = Settings(threads=1, batch=4, sweep=way)
+            settings = Settings(threads=1, batch=batch, sweep=way)
             plain, bound = OrtOracle(model, settings), OrtOracle(model, settings)
             bound.__dict__["bound_to"] = "cpu"
             found, expected = (sweep(oracle, images, windows, fill, target) for oracle in (bound, plain))
             scale = np.abs(expected).max() + 1e-6
             assert np.abs(found - expected).max() <= (2e-3 if seed % 6 == 0 else 1e-5) * scale, (way, target)
-            opened = bound._sweeps.opened(windows, target, 0.0, 9)
+            opened = bound._sweeps.opened(windows, target, 0.0, 9, count)
             assert (opened is not None and isinstance(opened.sweep, DeviceIncrementalSweep)) == (way == "incremental")
+            if opened is not None and seed % 3:
+                assert opened.sweep.together == 3
+
+
+def test_more_images_than_before_share_runs(tmp_path: Path) -> None:
+    path, _ = random_graph(101, tmp_path)
+    model = sightline.load(path)
+    height, width = model.input_size
+    random = np.random.default_rng(0)
+    images = random.standard_normal((6, 3, height, width), dtype=np.float32)
+    windows = random_windows(random, height, width)
+    oracle = OrtOracle(model, Settings(threads=1, batch=4 * len(windows), sweep="incremental"))
+    oracle.__dict__["bound_to"] = "cpu"
+    together = list[int]()
+    for count in (1, 6, 2):
+        found = sweep(oracle, images[:count], windows, np.zeros_like(images[:count]), logit(1))
+        alone = [sweep(oracle, one[None], windows, np.zeros_like(one[None]), logit(1)) for one in images[:count]]
+        np.testing.assert_allclose(found, np.concatenate(alone), rtol=1e-5, atol=1e-6)
+        opened = oracle._sweeps.opened(windows, logit(1), 0.0, 9, 1)
+        assert opened is not None
+        together.append(opened.sweep.together)
+    assert together == [1, 4, 4]

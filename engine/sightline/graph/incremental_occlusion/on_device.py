@@ -5,6 +5,8 @@ Cases, with the numbers that the code carries:
     2. A picture is gathered like any other cut: from rows of pixels: image, fill, outside.
     3. Remainders are differences of sums over rectangles, which the base puts out, in float64.
     4. The base puts out rows of positions, as the sweep takes them: nothing is copied or converted between the two.
+    5. Of several images the rows lie one image after the other, and every window says whose it is. Their number is
+       written into the graph, which then computes on no shapes.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from sightline.graph.layers import Shapes
 from sightline.graph.splice import Splice
 from sightline.types import IntArray
 
-NUMBERS, PLACES, IMAGE, FILL = "sweep:numbers", "sweep:places", "sweep:image", "sweep:fill"
+NUMBERS, PLACES, OWNER = "sweep:numbers", "sweep:places", "sweep:owner"
+IMAGE, FILL = "sweep:image", "sweep:fill"
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class DeviceSweep:
     """Two graphs of which only window numbers go in.
 
     Attributes:
-        base: image (1, C, H, W) to ``kept``; None where the sweep needs no base.
-        graph: ``kept``, the image and the fill (1, C, H, W), which stay; the numbers of the windows of a run (m,) and
-            their places in it, 0 to m - 1.
+        base: images (b, C, H, W) to ``kept``; None where the sweep needs no base.
+        graph: ``kept``, images and fills (b, C, H, W), which stay; the numbers of the windows of a run (m,), their
+            places in it, 0 to m - 1, and, if there are several images, the number of the image of each.
         kept: what the base puts out and the sweep takes, under the same names.
     """
 
@@ -40,7 +43,7 @@ class DeviceSweep:
     kept: tuple[str, ...]
 
 
-def on_device(sweep: Sweep, windows: IntArray, shapes: Shapes, image: str) -> DeviceSweep:
+def on_device(sweep: Sweep, windows: IntArray, shapes: Shapes, image: str, together: int = 1) -> DeviceSweep:
     """The same sweep, fed by numbers.
 
     Args:
@@ -48,9 +51,10 @@ def on_device(sweep: Sweep, windows: IntArray, shapes: Shapes, image: str) -> De
         windows: (M, 4) top, left, height, width.
         shapes: of every value at batch 1.
         image: name of the base graph's input.
+        together: b, images that the windows of a run may be of.
     """
     graph = sweep.graph.clone()
-    writer = _Writer(graph.graph, windows)
+    writer = _Writer(graph.graph, windows, together)
     _, channels, height, width = shapes[image]
     pixels = writer.pixels(channels, (height, width)) if sweep.pictures else None
     for picture in sweep.pictures:
@@ -64,7 +68,7 @@ def on_device(sweep: Sweep, windows: IntArray, shapes: Shapes, image: str) -> De
     writer.splice.first()
     bands = {source.value: source.band for source in sweep.sources}
     sums = {one.value: f"{one.value}@sums" for one in sweep.remainders}
-    base = _base(sweep.base, bands, sums, shapes) if bands or sums else None  # 4
+    base = _base(sweep.base, bands, sums, shapes, together) if bands or sums else None  # 4
     return DeviceSweep(base, graph, (*bands.values(), *sums.values()))
 
 
@@ -90,15 +94,19 @@ class _Spot:
 class _Writer:
     """Writes into one sweep graph, before its nodes."""
 
-    def __init__(self, graph: ir.Graph, windows: IntArray):
+    def __init__(self, graph: ir.Graph, windows: IntArray, together: int):
         self.graph, self.splice, self._windows = graph, Splice(graph, "sweep"), windows
         self._numbers = self.splice.input(NUMBERS, ir.DataType.INT64, ("M",))
         places = self.splice.input(PLACES, ir.DataType.INT64, ("M",))
         self._places = self.splice("Cast", places, to=int(ir.DataType.INT32))
+        self._together, self._owner = together, None
+        if together > 1:
+            owner = self.splice.input(OWNER, ir.DataType.INT64, ("M",))
+            self._owner = self.splice("Cast", owner, to=int(ir.DataType.INT32))
 
     def table(self, table: Table, source: Source) -> None:
         """(m, h, w) int32 row of every position of a cut; see the kernel ``window_index``."""
-        splice, cut, (height, width) = self.splice, source.cut, source.size
+        splice, cut, count = self.splice, source.cut, self._together * source.size[0] * source.size[1]
         sides = cut.rows.size, cut.columns.size
         window = np.stack(
             [cut.rows.start, cut.columns.start, *(np.full_like(cut.rows.start, side) for side in sides)], axis=1
@@ -106,13 +114,13 @@ class _Writer:
         spot = self._spot(table.cut, window, source.size)
         first = splice.shaped(splice("Mul", self._places, self._whole(sides[0])), -1, 1, 1)
         line = splice("Mul", splice("Add", first, spot.inner[0]), self._whole(sides[1]))
-        below = self._whole(height * width + len(FILLERS))
+        below = self._whole(count + len(FILLERS))
         of_window = splice("Add", splice("Add", line, below), spot.inner[1])
-        self.replace(table.input, spot.index(splice, of_window, self._whole(height * width + FILLERS[table.filler])))
+        self.replace(table.input, spot.index(splice, of_window, self._whole(count + FILLERS[table.filler])))
 
     def picture(self, picture: Picture, pixels: ir.Value, size: tuple[int, int]) -> None:
         """The image, the fill where the window lies, the filler outside."""
-        count = size[0] * size[1]
+        count = self._together * size[0] * size[1]
         spot = self._spot(picture.cut, self._windows, size)
         of_fill = self.splice("Add", spot.of_map, self._whole(count))
         index = spot.index(self.splice, of_fill, self._whole(2 * count + FILLERS[picture.filler]))
@@ -129,6 +137,7 @@ class _Writer:
         )
         within, over = (self.splice("And", rows[n], columns[n]) for n in (1, 3))
         of_map = self.splice("Add", self.splice("Mul", rows[0], self._whole(size[1])), columns[0])
+        of_map = self._owned(of_map, size[0] * size[1], 3)  # 5
         return _Spot(of_map, within, (rows[2], columns[2]), over)
 
     def _axis(
@@ -143,10 +152,10 @@ class _Writer:
         return tuple(splice.shaped(one, *shape) for one in (position, within, inner, over))  # type: ignore[return-value]
 
     def pixels(self, channels: int, size: tuple[int, int]) -> ir.Value:
-        """Rows of pixels (n, C): of the image, of the fill, and one for each filler."""
+        """Rows of pixels (n, C): of the images, of the fills, and one for each filler."""
         splice, rows = self.splice, list[ir.Value]()
         for name in (IMAGE, FILL):
-            given = splice.input(name, ir.DataType.FLOAT, (1, channels, *size))
+            given = splice.input(name, ir.DataType.FLOAT, (self._together, channels, *size))
             rows.append(splice.shaped(splice("Transpose", given, perm=[0, 2, 3, 1]), -1, channels))
         fillers = np.repeat(np.array([list(FILLERS)], np.float32).T, channels, axis=1)
         return splice("Concat", *rows, splice.constant(fillers), axis=0)
@@ -156,17 +165,26 @@ class _Writer:
         splice, (channels, height, width) = self.splice, shape[1:]
         name = f"{one.value}@sums"
         known = [value for value in self.graph.inputs if value.name == name]
-        sums = known[0] if known else splice.input(name, ir.DataType.DOUBLE, ((height + 1) * (width + 1), channels))
+        count = (height + 1) * (width + 1)
+        sums = known[0] if known else splice.input(name, ir.DataType.DOUBLE, (self._together * count, channels))
         top, left = one.cut.rows.start, one.cut.columns.start
         bottom, right = top + one.cut.rows.size, left + one.cut.columns.size
         corners = [
-            splice("Gather", sums, self._of_windows(y * (width + 1) + x), axis=0)  # (m, C)
+            splice("Gather", sums, self._owned(self._of_windows(y * (width + 1) + x), count, 1), axis=0)  # (m, C)
             for y, x in ((bottom, right), (top, right), (bottom, left), (top, left))
         ]
         inside = splice("Add", splice("Sub", splice("Sub", corners[0], corners[1]), corners[2]), corners[3])
-        total = splice("Gather", sums, splice.constant([(height + 1) * (width + 1) - 1]), axis=0)  # (1, C)
+        last = splice.constant(np.array([count - 1], np.int32))
+        total = splice("Gather", sums, self._owned(last, count, 1), axis=0)  # (1 or m, C)
         outside = splice("Cast", splice("Sub", total, inside), to=int(ir.DataType.FLOAT))
         self.replace(one.input, splice.shaped(outside, -1, channels, 1, 1))
+
+    def _owned(self, rows: ir.Value, each: int, rank: int) -> ir.Value:
+        """Rows of the image of every window, from those of an image alone; ``each`` has so many."""
+        if self._owner is None:
+            return rows
+        before = self.splice("Mul", self._owner, self._whole(each))
+        return self.splice("Add", rows, self.splice.shaped(before, -1, *[1] * (rank - 1)))
 
     def replace(self, name: str, found: ir.Value) -> None:
         """Let all readers of an input read this instead; the input goes."""
@@ -182,7 +200,9 @@ class _Writer:
         return self.splice.constant(np.int32(number))  # type: ignore[arg-type]
 
 
-def _base(model: ir.Model, bands: Mapping[str, str], sums: Mapping[str, str], shapes: Shapes) -> ir.Model:
+def _base(
+    model: ir.Model, bands: Mapping[str, str], sums: Mapping[str, str], shapes: Shapes, together: int
+) -> ir.Model:
     """The base graph with rows (h * w, C) for gathering and sums ((h + 1) * (w + 1), C) over rectangles put out."""
     found = model.clone()
     splice, outputs = Splice(found.graph, "base"), list[ir.Value]()
@@ -192,7 +212,7 @@ def _base(model: ir.Model, bands: Mapping[str, str], sums: Mapping[str, str], sh
     for value, name in sums.items():
         _, channels, height, width = shapes[value]
         total = splice("Cast", values[f"{value}@base"], to=int(ir.DataType.DOUBLE))
-        for axis, zeros in ((1, (1, 1, width, channels)), (2, (1, height + 1, 1, channels))):
+        for axis, zeros in ((1, (together, 1, width, channels)), (2, (together, height + 1, 1, channels))):
             total = splice("CumSum", total, splice.constant(np.int64(axis)))  # type: ignore[arg-type]
             total = splice("Concat", splice.constant(np.zeros(zeros)), total, axis=axis)
         outputs.append(_named(splice.shaped(total, -1, channels), name, ir.DataType.DOUBLE))
