@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.audit.gates import Rule, judged, read_gates
-from sightline.audit.record import Verdict, difference, figures_of, junit, read_record, schema, summary, write
+from sightline.audit.gates import Before, Rule, judged, read_gates
+from sightline.audit.record import Verdict, before, difference, junit, read_record, schema, summary, unlike, write
 from sightline.audit.run import Audited
 from sightline.audit.section import Finding, Outcome, known_figures, sections
 from sightline.errors import UnknownName, UsageError
@@ -60,16 +60,43 @@ def test_bounds(rule: Rule, value: float | None, state: str) -> None:
 @pytest.mark.parametrize(("value", "holds"), [(0.9, True), (0.79, False), (0.8, True)])
 def test_changes_since_a_baseline(value: float, holds: bool) -> None:
     rule, outcomes = Rule("parity.top1_agreement", max_fall=0.1), {"parity": outcome(top1_agreement=value)}
-    (ruling,) = judged([rule], outcomes, {"parity.top1_agreement": 0.9})
+    (ruling,) = judged([rule], outcomes, Before({"parity.top1_agreement": 0.9}))
     assert ruling.holds == holds
-    assert judged([rule], outcomes)[0].holds  # nothing to hold it against
-    (risen,) = judged([Rule("parity.top1_agreement", max_rise=0.05)], outcomes, {"parity.top1_agreement": 0.5})
+    assert (ruling.state == "passed") == holds
+    (risen,) = judged(
+        [Rule("parity.top1_agreement", max_rise=0.05)], outcomes, Before({"parity.top1_agreement": 0.5})
+    )
     assert not risen.holds
+
+
+def test_a_change_that_nobody_knows_is_not_measured() -> None:
+    rule, outcomes = Rule("parity.top1_agreement", max_fall=0.1), {"parity": outcome(top1_agreement=0.9)}
+    (first,) = judged([rule], outcomes)  # nothing to hold it against yet
+    assert (first.state, first.holds) == ("not measured", True)
+    (lost,) = judged([rule], outcomes, Before({}))  # an earlier audit that says nothing of it
+    assert (lost.state, lost.holds) == ("not measured", False)
+
+
+def test_changes_are_held_in_every_class() -> None:
+    rule = Rule("parity.top1_agreement", max_fall=0.1, per_class=True)
+    outcomes = {"parity": outcome(top1_agreement=0.9)}
+    known = outcomes["parity"].per_class["top1_agreement"]
+    before = {"parity.top1_agreement": {label: value + 0.2 for label, value in list(known.items())[:1]}}
+    (ruling,) = judged([rule], outcomes, Before({"parity.top1_agreement": 0.9}, before))
+    assert (ruling.state, ruling.holds) == ("failed", False)
+    assert next(iter(known)) in ruling.text
+
+
+def test_a_rule_by_class_needs_classes() -> None:
+    (ruling,) = judged([Rule("parity.cosine", min=0.1, per_class=True)], {"parity": outcome(cosine=0.9)})
+    assert (ruling.state, ruling.holds) == ("not measured", False)
 
 
 def test_a_crash_leaves_rules_unmeasured_and_those_fail() -> None:
     rules = [Rule("drift.drifted", max=0.5), Rule("drift.drifted", max=0.5, optional=True)]
-    assert [one.holds for one in judged(rules, {})] == [False, True]
+    assert [one.holds for one in judged(rules, {})] == [False, False]
+    nothing = {"drift": Outcome({"drifted": None})}
+    assert [one.holds for one in judged(rules, nothing)] == [False, True]  # it ran, and found nothing to measure
 
 
 @pytest.mark.parametrize(
@@ -101,19 +128,20 @@ def verdicts() -> st.SearchStrategy[Verdict]:
     )  # fmt: skip
 
     def candidate(drawn: Any) -> Any:
-        name, values, rules = drawn
+        name, values, rules, died = drawn
         outcomes: dict[str, Outcome] = {}
         for figure, value in values.items():
             section, _, key = figure.partition(".")
             before = outcomes.get(section, Outcome({}, (Finding("warning", "a\x00b"),)))
             outcomes[section] = Outcome({**before.figures, key: value}, before.findings)
         known = {key: Outcome.from_json(one.to_json()) for key, one in outcomes.items()}
-        return Audited(name, known, {"drift": "SIGABRT"}), judged(rules, known)
+        return Audited(name, known, {"drift": "SIGABRT"} if died else {}), judged(rules, known)
 
     drawn = st.tuples(
         st.text(min_size=1, max_size=8),
         st.dictionaries(st.sampled_from(FIGURES), NUMBERS),
         st.lists(rule, max_size=4),
+        st.booleans(),
     )
     parts = st.lists(drawn.map(candidate), min_size=1, max_size=3)
     return st.builds(
@@ -147,7 +175,11 @@ def test_audits_on_disk_are_compared(tmp_path: Path) -> None:
         write(audited(value), tmp_path / name)
     old, new = read_record(tmp_path / "old"), read_record(tmp_path / "new" / "audit.json")
     assert difference(old, new) == [("net", "parity.cosine", 0.9, 0.8)]
-    assert figures_of(old, "another name") == figures_of(old, "net")  # the only one there is
+    assert before(old, "another name", alone=True) == before(old, "net", alone=False)  # the only one there is
+    assert before(old, "another name", alone=False).figures == {}
+    assert unlike(old, {**new, "settings": {"photographs_sha256": "1"}}) == []
+    told = unlike({"settings": {"photographs_sha256": "0"}}, {"settings": {"photographs_sha256": "1"}})
+    assert told == ["other photographs"]
     (tmp_path / "new" / "audit.json").write_text('{"version": 2}')
     with pytest.raises(UsageError, match="no audit of version 1"):
         read_record(tmp_path / "new")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import numpy as np
@@ -146,7 +147,7 @@ PLANTED: dict[str, tuple[Callable[[Any], None], str, str]] = {
     "certain": (certain, "identity", "puts out probabilities (softmax), the reference scores"),
     "of_batch": (of_batch, "", ""),
     "channels_last": (channels_last, "", ""),
-    "relu6": (clipped, "identity", "7 Clip nodes: a clipped ReLU (ReLU6), where the reference has ReLU"),
+    "relu6": (clipped, "identity", "7 times a clipped ReLU (ReLU6), where the reference has ReLU"),
     "resize": (lambda m: recorded(m, interpolation="nearest"), "identity", "Preprocessing differs in interpolation"),
 }
 
@@ -234,6 +235,77 @@ def test_all_sections_of_one_candidate(shell: Shell, planted: Path, scenes: Path
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "rules hold" in (out / "summary.md").read_text(encoding="utf-8")
     assert (out / "junit.xml").is_file()
+
+
+def test_the_same_names_with_other_contents_are_refused(
+    shell: Shell, planted: Path, scenes: Path, tmp_path: Path
+) -> None:
+    artefact, photographs, out = tmp_path / "net.onnx", tmp_path / "photographs", tmp_path / "out"
+    shutil.copy(planted / "faithful.onnx", artefact)
+    shutil.copytree(scenes, photographs)
+    words = ("audit", "demo", artefact, "--images", photographs, "-o", out, "--section", "identity", "--threads", "2")
+    assert shell(*words).code == 0
+    shutil.copy(planted / "fourbit.onnx", artefact)
+    refused = shell(*words)
+    assert (refused.code, "holds an audit of other models" in refused.err) == (3, True)
+    shutil.copy(planted / "faithful.onnx", artefact)
+    assert shell(*words).code == 0
+    Image.new("RGB", (96, 96)).save(next(photographs.iterdir()))
+    refused = shell(*words)
+    assert (refused.code, "holds an audit of other models" in refused.err) == (3, True)
+
+
+def test_one_candidate_that_is_no_network_does_not_stop_the_others(
+    shell: Shell, planted: Path, scenes: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    words = ("--images", scenes, "-o", tmp_path / "out", "--section", "identity", "--threads", "2", "--json")
+    said = shell("audit", "demo", broken, planted / "faithful.onnx", *words)
+    assert said.code == 1
+    first, second = said.json["candidates"]
+    assert (first["name"], first["passed"], list(first["crashes"])) == ("broken", False, ["opening"])
+    assert (second["name"], second["passed"], second["crashes"]) == ("faithful", True, {})
+    suite = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
+    failed = [case.attrib["name"] for case in suite if case.find("failure") is not None]
+    assert "opening ends" in failed
+    assert failed[-1] == "gate"
+
+
+def test_normalisation_within_the_graph_is_no_fault(shell: Shell, scenes: Path, tmp_path: Path) -> None:
+    baked, out = tmp_path / "baked.onnx", tmp_path / "out"
+    assert shell("bake", "demo", "-o", baked).code == 0
+    few = ("--maps", "4", "--limit", "8", "--threads", "2", "--json")
+    parts = ("--section", "identity", "parity", "drift", "faithfulness")
+    said = shell("audit", "demo", baked, "--images", scenes, "-o", out, *parts, *few)
+    (found,) = said.json["candidates"]
+    assert said.code == 0, found["rules"]
+    assert [one for one in found["findings"] if one["severity"] != "note"] == []
+    assert found["figures"]["drift.occlusion_spearman"] > 0.95  # the mean colour, rounded to whole pixels
+    assert abs(found["figures"]["faithfulness.insertion_change"]) < 0.02
+    assert 0 < found["figures"]["faithfulness.max_sensitivity"] < 1
+
+
+def test_a_network_of_one_score_says_yes_or_no(shell: Shell, scenes: Path, tmp_path: Path) -> None:
+    """Its logit is that of class 0 less that of class 1; the candidate says the opposite."""
+    for name, sign in (("same", 1.0), ("opposite", -1.0)):
+        model = onnx.load(model_path())
+        model.graph.initializer.append(numpy_helper.from_array(np.array([[sign], [-sign]], np.float32), "difference"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array([0, 1], np.int64), "both"))
+        output = model.graph.output[0].name
+        model.graph.node.append(helper.make_node("Gather", [output, "both"], ["pair"], axis=1))
+        model.graph.node.append(helper.make_node("MatMul", ["pair", "difference"], ["margin"]))
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info("margin", 1, ["N", 1]))
+        kept = [one for one in model.metadata_props if one.key != LABELS_KEY]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    words = ("--images", scenes, "-o", tmp_path / "out", "--section", "parity", "--threads", "2", "--json")
+    said = shell("audit", tmp_path / "same.onnx", tmp_path / "opposite.onnx", *words)
+    assert said.code == 1, said.err
+    figures = said.json["candidates"][0]["figures"]
+    assert figures["parity.top1_agreement"] == 0
+    assert figures["parity.flip_rate"] == 1
 
 
 def test_a_crash_in_a_section_is_a_finding_and_the_rest_goes_on(audited: Path, tmp_path: Path) -> None:

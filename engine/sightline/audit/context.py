@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -13,15 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.abilities import Taps
+from sightline.dispatch import Plan
 from sightline.errors import BadImage, NoImages, UsageError
 from sightline.image import read_image
 from sightline.job.inputs import Input
 from sightline.methods.forward.predict import Predict
 from sightline.model import Model
+from sightline.preprocess import Preprocess
+from sightline.registry import Method
+from sightline.routes.base import Device, Settings
 from sightline.types import Batch, ByteArray, FloatArray, IntArray, Photo
 
 KEPT = 96  # photographs that stay decoded
 TOGETHER = 32  # photographs whose scores are computed at once
+TINY = 1e-6  # of a number in the model's input
 OTHERS = ("rise", "score_cam")  # methods whose maps can be compared beside those of occlusion and saliency
 
 
@@ -41,6 +47,7 @@ class Options:
         severities: of corruptions, 1 to 5.
         queries: of a black-box attack, for each photograph and size.
         masks: folder of pictures named like the photographs, white where no decision should come from; "" for none.
+        device: that runs the candidate; the reference runs on the CPU, which every other device is compared with.
     """
 
     threads: int | None = None
@@ -55,15 +62,26 @@ class Options:
     severities: tuple[int, ...] = (1, 3, 5)
     queries: int = 30
     masks: str = ""
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """One of the two networks, with the photographs as it reads them."""
+    """One of the two networks, with the photographs as it reads them.
+
+    Attributes:
+        model: the network.
+        options: of the audit.
+        inputs: the photographs.
+        device: that runs it.
+        common: the reference's preprocessing: what hides pixels, and how far noise moves them, are its numbers.
+    """
 
     model: Model
     options: Options
     inputs: Sequence[Input]
+    device: Device = "cpu"
+    common: Preprocess | None = None
 
     def some(self, rows: IntArray) -> Batch:
         """Photographs in this model's own input space, read when they are asked for."""
@@ -101,9 +119,36 @@ class Artefact:
         return read
 
     @cached_property
+    def grey(self) -> FloatArray:
+        """(C,) what hides pixels: in its own input space what is 0, the mean colour, in the reference's."""
+        own, common = self.model.preprocess, self.common or self.model.preprocess
+        if len(own.mean) != len(common.mean):
+            return np.zeros(len(own.mean), np.float32)
+        pixel = np.asarray(common.mean) / common.scale
+        pixel = pixel if own.channels == common.channels else pixel[::-1]
+        found = (pixel * own.scale - own.mean) / own.std
+        found = np.rint(found) if takes_pixels(self.model) else np.where(np.abs(found) < TINY, 0, found)
+        return found.astype(np.float32)
+
+    def step(self, amount: float) -> float:
+        """In its own input space what is so much in the reference's."""
+        own, common = self.model.preprocess, self.common or self.model.preprocess
+        factors = [float(np.mean(np.asarray(each.std) / each.scale)) for each in (common, own)]  # in pixel values
+        return amount * factors[0] / factors[1]
+
+    def plan(self, method: Method, *, threads: int | None = None, memory: int | None = None) -> Plan:
+        """How a method runs on it; on the audit's threads unless told."""
+        return self.model.plan(method, device=self.device, threads=threads or self.options.threads, memory=memory)
+
+    @property
+    def settings(self) -> Settings:
+        """Of sessions that are opened beside plans."""
+        return Settings(self.device, self.options.threads)
+
+    @cached_property
     def oracle(self) -> Taps:
         """Runs it forward."""
-        oracle: Any = self.model.oracle(self.model.plan(Predict(), threads=self.options.threads))
+        oracle: Any = self.model.oracle(self.plan(Predict()))
         return oracle
 
     @cached_property
@@ -120,8 +165,20 @@ class Artefact:
 
     @property
     def predictions(self) -> IntArray:
-        """(N,) the highest class; of equals the first."""
+        """(N,) the highest class, whose maps are looked at; of equals the first, and 0 where there is one score."""
         return self.logits.argmax(axis=1)
+
+    @property
+    def decisions(self) -> IntArray:
+        """(N,) what it says; see ``decided``."""
+        return decided(self.logits)
+
+    def likelihood(self, rows: IntArray, decisions: IntArray) -> FloatArray:
+        """(n,) probability that it gives decisions, its own or others, on some photographs."""
+        if self.logits.shape[1] > 1:
+            return self.probabilities[rows, decisions]
+        yes = self.probabilities[rows, 0]
+        return np.where(decisions == 1, yes, 1 - yes)
 
 
 @dataclass(frozen=True)
@@ -151,6 +208,24 @@ class Context:
         """What a class is called."""
         return self.labels[index] if index < len(self.labels) else str(index)
 
+    def explained(self, decisions: IntArray) -> IntArray:
+        """Classes whose maps are looked at for decisions: where there is one score, its."""
+        return decisions if self.reference.model.class_count > 1 else np.zeros_like(decisions)
+
+    def of_decision(self, index: int) -> str:
+        """What a decision is called: a class, or yes and no where there is one score."""
+        return self.of_class(index) if self.reference.model.class_count > 1 else ("no", "yes")[index]
+
+
+def takes_pixels(model: Model) -> bool:
+    """Whether its graph is given pixels of 0 to 255 and normalises them itself."""
+    return model.input.dtype == np.dtype(np.uint8)
+
+
+def decided(logits: FloatArray) -> IntArray:
+    """(N,) what scores (N, K) say: the highest class, of equals the first; of a single one whether it is above 0."""
+    return logits.argmax(axis=1) if logits.shape[1] > 1 else (logits[:, 0] > 0).astype(np.int64)
+
 
 def check_pair(reference: Model, candidate: Model) -> None:
     """Refuse what cannot be compared.
@@ -174,22 +249,24 @@ def check_pair(reference: Model, candidate: Model) -> None:
         )
 
 
-def readable(entries: Sequence[Input]) -> tuple[list[Input], list[tuple[str, str]]]:
-    """The inputs that can be decoded, and which cannot, and why.
+def readable(entries: Sequence[Input]) -> tuple[list[Input], list[tuple[str, str]], str]:
+    """The inputs that can be decoded, and which cannot, and why; and a digest of those that can.
 
     Raises:
         NoImages: none can.
     """
-    kept, aside = list[Input](), list[tuple[str, str]]()
+    kept, aside, digest = list[Input](), list[tuple[str, str]](), hashlib.sha256()
     for one in entries:
         try:
-            read_image(one.read(), name=one.place or one.id)
+            content = one.read()
+            read_image(content, name=one.place or one.id)
             kept.append(one)
+            digest.update(f"{one.id}\0{hashlib.sha256(content).hexdigest()}\0".encode())
         except BadImage as reason:
             aside.append((one.id, str(reason)))
     if not kept:
         raise NoImages(f"None of the {len(entries)} images could be read; the first: {aside[0][1] if aside else ''}")
-    return kept, aside
+    return kept, aside, digest.hexdigest()
 
 
 def means(values: Mapping[str, FloatArray]) -> dict[str, float | None]:

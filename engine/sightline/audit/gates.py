@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from sightline.errors import UnknownName, UsageError
 
 State = Literal["passed", "failed", "not measured"]
 ROUNDING = 1e-9  # 0.62 - 0.60 is no more than 0.02
+CLASSES_TOLD = 5
 FIELDS = {"figure", "min", "max", "max_rise", "max_fall", "per_class", "why", "optional"}
 
 
@@ -24,9 +25,9 @@ class Rule:
     Attributes:
         figure: "section.figure".
         min, max: bounds of its value.
-        max_rise, max_fall: bounds of its change since a baseline audit; not held where there is none.
+        max_rise, max_fall: bounds of its change since a baseline audit; nothing is known where none was given.
         per_class: every class's figure must hold, too.
-        optional: passes where the figure could not be measured; otherwise that fails.
+        optional: passes where its section found nothing to measure; otherwise that fails.
         why: for whoever reads that it failed.
     """
 
@@ -38,6 +39,11 @@ class Rule:
     per_class: bool = False
     optional: bool = False
     why: str = ""
+
+    @property
+    def bounds_change(self) -> bool:
+        """Whether it needs an earlier audit."""
+        return self.max_rise is not None or self.max_fall is not None
 
     def __str__(self) -> str:
         bounds = {"min": "at least", "max": "at most", "max_rise": "rise at most", "max_fall": "fall at most"}
@@ -56,17 +62,32 @@ class Ruling:
         state: whether it holds.
         value: of the figure.
         text: one sentence.
+        excused: nothing is known, and that may pass: the rule is optional, or no earlier audit was given.
     """
 
     rule: Rule
     state: State
     value: float | None
     text: str
+    excused: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether the gate may open."""
-        return self.state == "passed" or (self.state == "not measured" and self.rule.optional)
+        return self.state == "passed" or self.excused
+
+
+@dataclass(frozen=True)
+class Before:
+    """What an earlier audit found of a candidate.
+
+    Attributes:
+        figures: by full name.
+        per_class: of some figures, by full name, the same by class.
+    """
+
+    figures: Mapping[str, float | None]
+    per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
 
 
 def read_gates(path: Path | None) -> tuple[Rule, ...]:
@@ -107,41 +128,66 @@ def _rule(entry: Any, where: str) -> Rule:
 
 
 def judged(
-    rules: Sequence[Rule], outcomes: Mapping[str, Outcome], baseline: Mapping[str, float | None] | None = None
+    rules: Sequence[Rule], outcomes: Mapping[str, Outcome], baseline: Before | None = None
 ) -> tuple[Ruling, ...]:
     """Every rule against one candidate.
 
     Args:
         rules: to be held.
         outcomes: by section; one that crashed or did not run is missing.
-        baseline: figures of an earlier audit, by full name.
+        baseline: what an earlier audit found; None where none was given.
     """
     return tuple(_ruling(rule, outcomes, baseline) for rule in rules)
 
 
-def _ruling(rule: Rule, outcomes: Mapping[str, Outcome], baseline: Mapping[str, float | None] | None) -> Ruling:
+def _ruling(rule: Rule, outcomes: Mapping[str, Outcome], baseline: Before | None) -> Ruling:
     section, _, name = rule.figure.partition(".")
     outcome = outcomes.get(section)
-    value = None if outcome is None else outcome.figures.get(name)
-    if outcome is None or value is None or value != value:  # NaN
-        told = "not measured, and optional: nothing is known of it" if rule.optional else "not measured, which fails"
-        return Ruling(rule, "not measured", None, f"{rule}: {told}.")
+    if outcome is None:
+        return Ruling(rule, "not measured", None, f"{rule}: not measured, since {section} did not end, which fails.")
+    value = outcome.figures.get(name)
+    if value is None or value != value:  # NaN
+        return _unknown(rule, None, "not measured", rule.optional)
     faults = _faults(rule, value, f"{value:.4g}")
-    before = None if baseline is None else baseline.get(rule.figure)
-    if before is not None:
-        if rule.max_rise is not None and value - before > rule.max_rise + ROUNDING:
-            faults.append(f"it rose from {before:.4g} to {value:.4g}")
-        if rule.max_fall is not None and before - value > rule.max_fall + ROUNDING:
-            faults.append(f"it fell from {before:.4g} to {value:.4g}")
-    if rule.per_class:
-        classes = outcome.per_class.get(name, {})
-        bad = {label: one for label, one in classes.items() if _faults(rule, one, "")}
-        faults += [f"{label}: {one:.4g}" for label, one in list(bad.items())[:5]]
-        faults += [f"and {len(bad) - 5} more classes"] if len(bad) > 5 else []
+    classes = outcome.per_class.get(name, {}) if rule.per_class else {}
+    bad = {label: one for label, one in classes.items() if _faults(rule, one, "")}
+    told = [f"{label}: {one:.4g}" for label, one in bad.items()]
+    before = None if baseline is None else baseline.figures.get(rule.figure)
+    if before is not None and baseline is not None:
+        faults += _changes(rule, before, value)
+        old = baseline.per_class.get(rule.figure, {})
+        told += [
+            f"{label}: {change}"
+            for label, one in classes.items()
+            if label in old and label not in bad
+            for change in _changes(rule, old[label], one)
+        ]
+    faults += told[:CLASSES_TOLD]
+    faults += [f"and {len(told) - CLASSES_TOLD} more classes"] if len(told) > CLASSES_TOLD else []
     if faults:
         why = f" {rule.why}" if rule.why else ""
         return Ruling(rule, "failed", value, f"{rule}: {'; '.join(faults)}.{why}")
+    if rule.per_class and not classes:
+        return _unknown(rule, value, "not measured by class", rule.optional)
+    if rule.bounds_change and before is None:
+        missing = "no earlier audit was given (--baseline)" if baseline is None else "the earlier audit lacks it"
+        return _unknown(rule, value, f"its change is not known: {missing}", rule.optional or baseline is None)
     return Ruling(rule, "passed", value, f"{rule}: {value:.4g}.")
+
+
+def _unknown(rule: Rule, value: float | None, told: str, excused: bool) -> Ruling:
+    passing = "and optional: nothing is known of it" if rule.optional else "so nothing is known of it"
+    how = passing if excused else "which fails"
+    return Ruling(rule, "not measured", value, f"{rule}: {told}, {how}.", excused)
+
+
+def _changes(rule: Rule, before: float, value: float) -> list[str]:
+    found = list[str]()
+    if rule.max_rise is not None and value - before > rule.max_rise + ROUNDING:
+        found.append(f"it rose from {before:.4g} to {value:.4g}")
+    if rule.max_fall is not None and before - value > rule.max_fall + ROUNDING:
+        found.append(f"it fell from {before:.4g} to {value:.4g}")
+    return found
 
 
 def _faults(rule: Rule, value: float, told: str) -> list[str]:

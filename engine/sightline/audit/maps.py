@@ -77,7 +77,7 @@ def explained(
     artefact: Artefact, method: Method, batch: Batch, classes: Sequence[int], threads: int | None
 ) -> FloatArray:
     """(B, H, W) of images in the artefact's input space, for a class of each."""
-    found = artefact.model.plan(method, threads=threads, memory=MEMORY).run(batch, logit(tuple(classes)))
+    found = artefact.plan(method, threads=threads, memory=MEMORY).run(batch, logit(tuple(classes)))
     assert isinstance(found, Heatmaps)
     return found.values
 
@@ -86,7 +86,9 @@ def occlusion(artefact: Artefact) -> Occlusion:
     """The method whose maps are compared: it needs nothing but scores, which every artefact has."""
     height, width = artefact.model.input_size
     window = min(artefact.options.window, max(2, min(height, width) // 6))
-    return Occlusion(window=window, stride=min(artefact.options.stride, max(1, window // 2)))
+    grey = artefact.grey
+    fill = ",".join(f"{one:.9g}" for one in grey) if grey.any() else 0.0
+    return Occlusion(window=window, stride=min(artefact.options.stride, max(1, window // 2)), fill=fill)
 
 
 def randomised(artefact: Artefact, share: float) -> Artefact:
@@ -96,4 +98,4 @@ def randomised(artefact: Artefact, share: float) -> Artefact:
     loaded = LoadedGraph(graph, model.sha256, (model.path,), model.metadata)
     made = Model(loaded, preprocess=model.preprocess, size=model.input_size if model.input.size is None else None,
                  output=model.output)  # fmt: skip
-    return Artefact(made, artefact.options, artefact.inputs)
+    return Artefact(made, artefact.options, artefact.inputs, artefact.device, artefact.common)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from sightline import __version__
-from sightline.audit.gates import Ruling, tally, to_json, unmeasured
+from sightline.audit.gates import Before, Ruling, tally, to_json, unmeasured
 from sightline.audit.run import Audited
 from sightline.errors import UsageError
 from sightline.job.files import write_atomically
@@ -29,17 +29,19 @@ class Verdict:
         candidates: what was found of each, and every rule held against it.
         images: how many were looked at.
         set_aside: images that could not be read, and why.
+        settings: digests of what was compared, and how: two audits with other ones are compared with care.
     """
 
     reference: str
     candidates: Sequence[tuple[Audited, Sequence[Ruling]]]
     images: int
     set_aside: Sequence[tuple[str, str]]
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def passed(self) -> bool:
-        """Whether every rule holds for every candidate."""
-        return all(ruling.holds for _, rulings in self.candidates for ruling in rulings)
+        """Whether every rule holds for every candidate, and none died on the way."""
+        return all(is_fine(*candidate) for candidate in self.candidates)
 
     @property
     def exit_code(self) -> int:
@@ -53,11 +55,12 @@ class Verdict:
         return {
             "version": VERSION, "sightline": __version__, "reference": self.reference, "images": self.images,
             "set_aside": [{"id": one, "reason": reason} for one, reason in self.set_aside], "passed": self.passed,
+            "settings": dict(self.settings),
             "candidates": [
                 {
-                    "name": audited.name, "passed": all(ruling.holds for ruling in rulings),
+                    "name": audited.name, "sha256": audited.sha256, "passed": is_fine(audited, rulings),
                     "not_measured": [ruling.rule.figure for ruling in rulings if ruling.state == "not measured"],
-                    "figures": audited.figures,
+                    "figures": audited.figures, "per_class": audited.per_class,
                     "findings": [{"section": section, **asdict(one)} for section, one in audited.findings],
                     "crashes": dict(audited.crashes), "rules": [to_json(ruling) for ruling in rulings],
                     "seconds": {name: one.seconds for name, one in audited.outcomes.items()},
@@ -65,6 +68,11 @@ class Verdict:
                 for audited, rulings in self.candidates
             ],
         }  # fmt: skip
+
+
+def is_fine(audited: Audited, rulings: Sequence[Ruling]) -> bool:
+    """Whether a candidate may be shipped: a process that died is no less a fault than a rule that does not hold."""
+    return not audited.crashes and all(ruling.holds for ruling in rulings)
 
 
 def schema() -> dict[str, Any]:
@@ -80,21 +88,28 @@ def write(verdict: Verdict, folder: Path) -> None:
 
 
 def junit(verdict: Verdict) -> bytes:
-    """A test case per rule and candidate, and one for the gate itself, which fails if any of them does."""
-    rulings = [(audited.name, ruling) for audited, all_ in verdict.candidates for ruling in all_]
-    failures = sum(not ruling.holds for _, ruling in rulings) + (not verdict.passed)
+    """A test case per rule and candidate, one per crash, and one for the gate itself, which fails if any does."""
+    cases, broken = list[ElementTree.Element](), 0
+
+    def case(of: str, name: str, outcome: str = "", told: str = "") -> None:
+        cases.append(ElementTree.Element("testcase", classname=_text(of), name=_text(name)))
+        if outcome:
+            ElementTree.SubElement(cases[-1], outcome, message=_text(told))
+
+    for audited, rulings in verdict.candidates:
+        for ruling in rulings:
+            unknown = "skipped" if ruling.state == "not measured" else ""
+            case(audited.name, str(ruling.rule), unknown if ruling.holds else "failure", ruling.text)
+            broken += not ruling.holds
+        for section, how in audited.crashes.items():
+            case(audited.name, f"{section} ends", "failure", f"The process died: {how}")
+            broken += 1
+    told = f"{broken} of {len(cases)} do not hold."
+    case(verdict.reference, "gate", "" if verdict.passed else "failure", told)
     suite = ElementTree.Element(
-        "testsuite", name="sightline audit", tests=str(len(rulings) + 1), failures=str(failures)
+        "testsuite", name="sightline audit", tests=str(len(cases)), failures=str(broken + (not verdict.passed))
     )
-    for name, ruling in rulings:
-        case = ElementTree.SubElement(suite, "testcase", classname=_text(name), name=_text(str(ruling.rule)))
-        if not ruling.holds:
-            ElementTree.SubElement(case, "failure", message=_text(ruling.text))
-        elif ruling.state == "not measured":
-            ElementTree.SubElement(case, "skipped", message=_text(ruling.text))
-    gate = ElementTree.SubElement(suite, "testcase", classname=_text(verdict.reference), name="gate")
-    if not verdict.passed:
-        ElementTree.SubElement(gate, "failure", message=f"{failures - 1} of {len(rulings)} rules do not hold.")
+    suite.extend(cases)
     return ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
 
 
@@ -134,12 +149,31 @@ def read_record(path: Path) -> Mapping[str, Any]:
     return record
 
 
-def figures_of(record: Mapping[str, Any], candidate: str) -> dict[str, float | None] | None:
-    """Figures of a candidate in an audit: that of the name, or the only one there is."""
-    found = {one["name"]: one["figures"] for one in record["candidates"]}
-    if candidate in found:
-        return found[candidate]
-    return next(iter(found.values())) if len(found) == 1 else None
+def candidate_of(record: Mapping[str, Any], name: str, *, alone: bool) -> Mapping[str, Any] | None:
+    """A candidate of an audit: that of the name, or, if ours is ``alone``, the only one there is."""
+    found = {one["name"]: one for one in record["candidates"]}
+    return found.get(name, next(iter(found.values())) if alone and len(found) == 1 else None)
+
+
+def before(record: Mapping[str, Any], name: str, *, alone: bool) -> Before:
+    """What an earlier audit found of a candidate; nothing where it lacks that."""
+    found = candidate_of(record, name, alone=alone)
+    return Before({}) if found is None else Before(found["figures"], found.get("per_class", {}))
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What two audits do not have in common, so that their figures say more than that a candidate changed."""
+    settings = one.get("settings", {}), other.get("settings", {})
+    names = {"reference_sha256": "another reference", "photographs_sha256": "other photographs", "options": "options"}
+    return [
+        f"{told} ({', '.join(_changed(*(side[name] for side in settings)))})" if name == "options" else told
+        for name, told in names.items()
+        if all(name in side for side in settings) and settings[0][name] != settings[1][name]
+    ]
+
+
+def _changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {one.get(name)} -> {value}" for name, value in other.items() if one.get(name) != value]
 
 
 def difference(
@@ -148,7 +182,8 @@ def difference(
     """Candidate, figure and both values, of every figure that changed."""
     rows = list[tuple[str, str, float | None, float | None]]()
     for one in after["candidates"]:
-        old = figures_of(before, one["name"]) or {}
+        known = candidate_of(before, one["name"], alone=len(after["candidates"]) == 1)
+        old: Mapping[str, float | None] = {} if known is None else known["figures"]
         for name in dict.fromkeys([*old, *one["figures"]]):
             pair = old.get(name), one["figures"].get(name)
             if pair[0] != pair[1]:

@@ -34,11 +34,13 @@ class Audited:
         name: of its file, without the suffix.
         outcomes: by section; those that crashed are missing.
         crashes: sections in which its process died, and how.
+        sha256: of the model; "" where it could not be read.
     """
 
     name: str
     outcomes: Mapping[str, Outcome]
     crashes: Mapping[str, str]
+    sha256: str = ""
 
     @property
     def findings(self) -> list[tuple[str, Finding]]:
@@ -52,6 +54,13 @@ class Audited:
     def figures(self) -> dict[str, float | None]:
         """By full name."""
         return {f"{name}.{key}": value for name, one in self.outcomes.items() for key, value in one.figures.items()}
+
+    @property
+    def per_class(self) -> dict[str, Mapping[str, float]]:
+        """By full name, and class."""
+        return {
+            f"{name}.{key}": values for name, one in self.outcomes.items() for key, values in one.per_class.items()
+        }
 
 
 def worker_command(task: Path) -> Sequence[str]:
@@ -82,7 +91,7 @@ def audit_one(
     while _left(folder, wanted):
         replace(task, wanted=wanted).save(folder / TASK)
         code, said = _attend(command(folder / TASK), folder, wanted, progress)
-        if code == 0:
+        if code == 0 or not _left(folder, wanted):  # it may die when it has nothing left to do
             continue
         at = _running(folder)
         if at not in wanted:
@@ -90,7 +99,7 @@ def audit_one(
         crashes[at] = _how(code, said)
         wanted.remove(at)
     found = {name: _read(folder, name) for name in task.wanted if result_path(folder, name).is_file()}
-    return Audited(folder.name, found, crashes)
+    return Audited(folder.name, found, crashes, task.candidate.sha256)
 
 
 def _left(folder: Path, wanted: Sequence[str]) -> list[str]:

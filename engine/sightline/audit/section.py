@@ -50,7 +50,11 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries and lists; a figure that is no number becomes None."""
         known = {name: value for name, value in self.figures.items() if value is not None and isfinite(value)}
-        return {**asdict(self), "figures": dict.fromkeys(self.figures, None) | known}
+        classes = {
+            name: {label: value for label, value in values.items() if isfinite(value)}
+            for name, values in self.per_class.items()
+        }
+        return {**asdict(self), "figures": dict.fromkeys(self.figures, None) | known, "per_class": classes}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Outcome:

@@ -19,6 +19,7 @@ import numpy as np
 
 from sightline.audit.context import Artefact, Context, Options, check_pair
 from sightline.audit.section import sections
+from sightline.errors import BadModel
 from sightline.job.files import write_atomically
 from sightline.job.inputs import Input
 from sightline.model import Model, load
@@ -36,16 +37,24 @@ class Source:
     preprocess: str  # as JSON
     size: tuple[int, int] | None
     output: str
+    sha256: str
 
     @classmethod
     def of(cls, model: Model) -> Source:
         """Of an opened one."""
         size = model.input_size if model.input.size is None else None
-        return cls(str(model.path), model.preprocess.to_json(), size, model.output)
+        return cls(str(model.path), model.preprocess.to_json(), size, model.output, model.sha256)
 
     def load(self) -> Model:
-        """Open it."""
-        return load(self.path, preprocess=Preprocess.from_json(self.preprocess), size=self.size, output=self.output)
+        """Open it.
+
+        Raises:
+            BadModel: it is another file by now.
+        """
+        found = load(self.path, preprocess=Preprocess.from_json(self.preprocess), size=self.size, output=self.output)
+        if found.sha256 != self.sha256:
+            raise BadModel(f"{self.path} has changed since the audit began. Begin anew, in another folder.")
+        return found
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Task:
         for side in ("reference", "candidate"):
             fields: dict[str, Any] = record[side]
             size = None if fields["size"] is None else (int(fields["size"][0]), int(fields["size"][1]))
-            record[side] = Source(fields["path"], fields["preprocess"], size, fields["output"])
+            record[side] = Source(fields["path"], fields["preprocess"], size, fields["output"], fields["sha256"])
         options: dict[str, Any] = record["options"]
         options |= {name: tuple(options[name]) for name in ("maps_by", "severities")}
         record["options"] = Options(**options)
@@ -114,8 +123,12 @@ def work(task: Task) -> None:
 def _context(task: Task, reference: Model, candidate: Model) -> Context:
     inputs = [Input(name, Path(path)) for name, path in task.images]
     truth = np.array([task.truth[one.id] for one in inputs], np.int64) if task.truth else None
-    pair = [Artefact(model, task.options, inputs) for model in (reference, candidate)]
-    return Context(pair[0], pair[1], truth, task.options, Path(task.folder), task.labels)
+    common = reference.preprocess
+    pair = (
+        Artefact(reference, task.options, inputs, common=common),
+        Artefact(candidate, task.options, inputs, task.options.device, common),
+    )
+    return Context(*pair, truth, task.options, Path(task.folder), task.labels)
 
 
 def _end_with(parent: int) -> None:

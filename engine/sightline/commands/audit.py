@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json as json_format
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,22 +16,26 @@ from cyclopts import Parameter
 
 from sightline.audit.context import OTHERS, Options, check_pair, readable
 from sightline.audit.gates import Rule, judged, read_gates, tally, unmeasured
-from sightline.audit.record import Verdict, difference, figures_of, read_record, write
+from sightline.audit.record import Verdict, difference, read_record, unlike, write
+from sightline.audit.record import before as before_of
 from sightline.audit.run import Audited, CannotAudit, audit_one, section_names
 from sightline.audit.section import known_figures, sections
 from sightline.audit.sections.shortcuts import masks as mask_files
 from sightline.audit.worker import Source, Task
 from sightline.bank.labels import labels_of
 from sightline.commands._options import ModelOptions
-from sightline.errors import OutputConflict, UnknownName, UsageError
+from sightline.errors import BadModel, OutputConflict, UnknownName, UsageError
 from sightline.file_names import free_name
 from sightline.job.files import make_folder, write_atomically
 from sightline.job.inputs import Input, Inputs, inputs_from
+from sightline.methods.forward.predict import Predict
 from sightline.model import Model
 from sightline.report.audit_page import write_page
+from sightline.routes.base import Device
 
 QUIET = 15.0  # seconds between two lines of one section
 PHOTOGRAPHS = "photographs"  # those that have no file of their own
+REFERENCE = "reference"  # one that was exported for the audit
 SETTINGS = "settings.json"  # of the audit in a folder: only the same one goes on
 
 
@@ -82,6 +89,7 @@ def audit(
     limit: Annotated[int | None, Parameter(help="At most so many photographs.")] = None,
     seed: Annotated[int, Parameter(help="Of noise and shuffles.")] = 0,
     threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,
+    device: Annotated[Device, Parameter(help="That runs the candidates; the reference runs on the CPU.")] = "cpu",
     diff: Annotated[
         tuple[Path, ...],
         Parameter(help="Two audits, before and after: tell which figures changed.", consume_multiple=True),
@@ -114,41 +122,39 @@ def audit(
     before = None if baseline is None else read_record(baseline)
     options = Options(
         threads=threads, seed=seed, maps=maps, window=window, stride=stride, attacked=attacked,
-        masks="" if masks is None else str(masks.resolve()), rise_masks=rise_masks,
+        masks="" if masks is None else str(masks.resolve()), rise_masks=rise_masks, device=device,
         **_depth(thorough, maps_by, severities, queries),
     )  # fmt: skip
     inputs = Inputs(inputs_from(images).entries[:limit])
-    kept, aside = readable(inputs.entries)
-    if masks is not None:
-        mask_files(masks, [one.id for one in kept])
+    kept, aside, photographs = readable(inputs.entries)
+    shown = [] if masks is None else mask_files(masks, [one.id for one in kept])
+    files, wanted = _as_files(kept, out), list(section) or section_names()
     with model_options.load(_as_file(reference, out, model_options)) as trained:
-        truth = _truth(labels_by, kept, trained)
-        tasks, taken = list[Task](), set[str]()
-        files, wanted = _as_files(kept, out), list(section) or section_names()
-        for one in candidates:
-            with _candidate(one, trained, model_options) as candidate:
-                check_pair(trained, candidate)
-                place = out / "candidates" / free_name(candidate.path.stem, taken)
-                tasks.append(
-                    Task(
-                        Source.of(trained), Source.of(candidate), files, truth, list(trained.labels), options,
-                        str(place), wanted,
-                    )
-                )  # fmt: skip
-        title = trained.path.name
-    _claim(out, tasks)
-    found = [_audited(task) for task in tasks]
-    verdict = Verdict(
-        title,
-        [
-            (one, judged(_held(rules, section), one.outcomes, figures_of(before, one.name) if before else None))
-            for one in found
-        ],
-        len(kept),
-        aside,
-    )
+        truth, ours = _truth(labels_by, kept, trained), Source.of(trained)
+        opened = {name: _opened(path, trained, model_options, device) for name, path in _names(candidates).items()}
+        labels, title = list(trained.labels), trained.path.name
+    broken = {name: one for name, one in opened.items() if isinstance(one, BadModel)}
+    if len(broken) == len(opened):
+        raise next(iter(broken.values()))
+    places = {name: out / "candidates" / name for name in opened}
+    tasks = [
+        Task(ours, one, files, truth, labels, options, str(places[name]), wanted)
+        for name, one in opened.items()
+        if isinstance(one, Source)
+    ]
+    digest = hashlib.sha256(b"".join(one.read_bytes() for one in shown)).hexdigest()
+    _claim(out, tasks, reference=f"{reference} {model_options.weights or ''}", photographs=photographs, masks=digest)
+    found = {name: Audited(name, {}, {"opening": str(reason)}) for name, reason in broken.items()}
+    found |= {Path(task.folder).name: _audited(task) for task in tasks}
+    held, alone = _held(rules, section), len(opened) == 1
+    known = {name: None if before is None else before_of(before, name, alone=alone) for name in opened}
+    judgements = [(found[name], judged(held, found[name].outcomes, known[name])) for name in opened]
+    settings = {
+        "reference_sha256": ours.sha256, "photographs_sha256": photographs, "options": asdict(options),
+    }  # fmt: skip
+    verdict = Verdict(title, judgements, len(kept), aside, settings)
     write(verdict, out)
-    page = write_page(out / "report.html", verdict, [Path(task.folder) for task in tasks])
+    page = write_page(out / "report.html", verdict, list(places.values()))
     _tell(verdict, page, json=json)
     return verdict.exit_code
 
@@ -186,8 +192,9 @@ def _as_file(reference: str, out: Path, options: ModelOptions) -> str:
         return reference
     from sightline_exporters import export
 
-    make_folder(out)
-    path = out / "reference.onnx"
+    words = [reference.partition(":")[2], "" if options.weights is None else Path(options.weights).stem]
+    path = out / REFERENCE / f"{free_name('-'.join(filter(None, words)), set())}.onnx"
+    make_folder(path.parent)
     if not path.is_file():
         export(reference, path, weights=options.weights)
     return str(path)
@@ -207,12 +214,34 @@ def _as_files(kept: Sequence[Input], out: Path) -> list[tuple[str, str]]:
     return found
 
 
+def _names(candidates: Sequence[str]) -> dict[str, str]:
+    """Each candidate by the name that it is told under, and its folder has."""
+    taken = set[str]()
+    return {free_name(Path(one).stem, taken): one for one in candidates}
+
+
+def _opened(path: str, trained: Model, options: ModelOptions, device: Device) -> Source | BadModel:
+    """How to open a candidate again, or why that cannot be done.
+
+    Raises:
+        UsageError: it does not answer the reference's question.
+        MissingProvider: the device cannot run it here.
+    """
+    try:
+        with _candidate(path, trained, options) as candidate:
+            check_pair(trained, candidate)
+            candidate.plan(Predict(), device=device)
+            return Source.of(candidate)
+    except BadModel as reason:
+        return reason
+
+
 def _candidate(path: str, trained: Model, options: ModelOptions) -> Model:
     """A candidate; what its file does not say of the images is what the reference's does."""
     from sightline.model import load
 
     found = load(path, output=options.output, size=trained.input_size if trained.input.size is None else None)
-    if not found.has_preprocess or options.preset is not None:
+    if not found.has_preprocess:
         found.preprocess = trained.preprocess
     return found
 
@@ -226,24 +255,31 @@ def _truth(rule: str | None, kept: Sequence[Any], trained: Model) -> dict[str, i
     if rule is None:
         return {}
     named = labels_of(rule, [one.id for one in kept], [one.place for one in kept])
-    known = {label: index for index, label in enumerate(trained.labels)}
-    known |= {str(index): index for index in range(trained.class_count)}
+    known = {str(index): index for index in range(max(trained.class_count, 2))}  # a single score: no and yes
+    known |= {label: index for index, label in enumerate(trained.labels)}  # names go before numbers
+    several = {label for label, count in Counter(trained.labels).items() if count > 1}
     for label in named:
         if label not in known:
             raise UnknownName("class", label, known)
+        if label in several:
+            raise UsageError(
+                f"Several classes of {trained.path.name} are called {label!r}: give the photographs' labels as class "
+                "numbers instead."
+            )
     return {one.id: known[label] for one, label in zip(kept, named, strict=True)}
 
 
-def _claim(out: Path, tasks: Sequence[Task]) -> None:
-    """Make the folder, or see that what lies there is this very audit."""
-    asked = json_format.dumps([{**vars(task), "wanted": []} for task in tasks], default=vars, sort_keys=True)
+def _claim(out: Path, tasks: Sequence[Task], **others: str) -> None:
+    """Make the folder, or see that what lies there is this very audit, of the same contents."""
+    pairs = [{**vars(task), "wanted": []} for task in tasks]
+    asked = json_format.dumps({"pairs": pairs, **others}, default=vars, sort_keys=True)
     path = out / SETTINGS
     if path.is_file():
         if path.read_text(encoding="utf-8") != asked:
             raise OutputConflict(f"{out} holds an audit of other models, photographs or options. Choose another -o.")
         return
-    others = any(one.name not in ("reference.onnx", PHOTOGRAPHS) for one in out.iterdir()) if out.is_dir() else False
-    if out.exists() and (not out.is_dir() or others):
+    foreign = any(one.name not in (REFERENCE, PHOTOGRAPHS) for one in out.iterdir()) if out.is_dir() else False
+    if out.exists() and (not out.is_dir() or foreign):
         raise OutputConflict(f"{out} is not empty and holds no audit. Choose a folder that is new or empty.")
     make_folder(out)
     write_atomically(path, [asked.encode()])
@@ -254,7 +290,7 @@ def _audited(task: Task) -> Audited:
     try:
         return audit_one(task, progress=SectionLines(name))
     except CannotAudit as reason:
-        return Audited(name, {}, {"opening": str(reason)})
+        return Audited(name, {}, {"opening": str(reason)}, task.candidate.sha256)
 
 
 class SectionLines:
@@ -298,7 +334,10 @@ def _explain(figure: str, rules: Sequence[Rule]) -> int:
 def _diff(paths: Sequence[Path], *, json: bool) -> int:
     if len(paths) != 2:
         raise UsageError(f"--diff compares two audits, {len(paths)} given: --diff BEFORE.json AFTER.json.")
-    rows = difference(read_record(paths[0]), read_record(paths[1]))
+    records = read_record(paths[0]), read_record(paths[1])
+    rows = difference(*records)
+    for told in unlike(*records):
+        print(f"The two audits have {told}: figures may differ for that.", file=sys.stderr)
     if json:
         print(
             json_format.dumps(

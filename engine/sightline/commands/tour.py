@@ -50,7 +50,7 @@ def tour(
             raise UnknownName("chapter", one, names)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / RESULT).is_file())):
         raise OutputConflict(f"{out} is not empty and holds no tour. Choose a folder that is new or empty.")
-    kept, aside = readable(inputs_from(images).entries[:limit])
+    kept, aside, _ = readable(inputs_from(images).entries[:limit])
     for one, reason in aside:
         print(f"Set aside: {one}: {reason}", file=sys.stderr)
     with model_options.load(model) as network:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sightline.audit.gates import Ruling, tally
-from sightline.audit.record import Verdict
+from sightline.audit.record import Verdict, is_fine
 from sightline.audit.run import Audited
 from sightline.audit.section import sections
 from sightline.colour import number
 from sightline.report.template import save_page
 
 WIDTH, HEIGHT = 560, 150  # of a plot
+FLIPS = 12  # photographs in the table
 FLOOR = 1e-7  # smallest relative difference that the plot of layers tells apart
 
 
@@ -29,8 +30,8 @@ class Part:
 
     @property
     def passed(self) -> bool:
-        """Whether every rule holds."""
-        return all(ruling.holds for ruling in self.rulings)
+        """Whether it may be shipped."""
+        return is_fine(self.audited, self.rulings)
 
     @property
     def tally(self) -> str:
@@ -72,6 +73,27 @@ class Part:
             yield name, _points(both["insertion"]), _points(both["deletion"])
 
     @property
+    def withstood(self) -> Iterator[tuple[str, list[str], list[list[Mark]]]]:
+        """What stays right the harder it is hit: title, names of the steps, marks of reference and candidate."""
+        found = self.details("robustness")
+        if kept := found.get("kept"):
+            names = [str(one) for one in found["severities"]]
+            shares = [  # the mean over kinds of corruption
+                [[sum(kind[side][level][0] for kind in kept.values()) / len(kept)] for level in range(len(names))]
+                for side in (0, 1)
+            ]
+            yield f"by severity, {len(kept)} kinds of corruption", names, [_marks(one) for one in shares]
+        if curve := found.get("black_box"):
+            names = [f"{one:g}/255" for one in curve["epsilons"]]
+            title = f"by random squares of up to, {curve['queries']} queries each"
+            yield title, names, [_marks(one) for one in curve["withstand"]]
+
+    @property
+    def flips(self) -> list[list[Any]]:
+        """Photographs that are called something else, the surest first: id, both classes, both probabilities."""
+        return self.details("parity").get("flips", [])[:FLIPS]
+
+    @property
     def figures(self) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
         """By section: figure, value and meaning."""
         for section in sections():
@@ -88,6 +110,30 @@ class Part:
                         for name, meaning in section.figures.items()
                     ],
                 )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A share on a plot: where it lies, and its interval, if one is known."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    told: str
+
+
+def _marks(shares: Sequence[Sequence[float]]) -> list[Mark]:
+    """Of shares, each alone or with both ends of its interval."""
+    last = max(len(shares) - 1, 1)
+    found = list[Mark]()
+    for place, (share, *interval) in enumerate(shares):
+        low, high = interval or (share, share)
+        told = f"{share:.0%}" + (f" ({low:.0%} to {high:.0%})" if interval else "")
+        x = (WIDTH / 2 - 20) * place / last
+        y, bottom, top = (HEIGHT * (1 - one) for one in (share, low, high))
+        found.append(Mark(x, y, bottom, top, told))
+    return found
 
 
 def _points(curve: Sequence[float]) -> str:

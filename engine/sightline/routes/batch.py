@@ -55,8 +55,12 @@ def measured_batch(
         largest: never tried beyond.
         budget: seconds after which no further round begins. The last batch tried is one that takes a quarter of it,
             the second doubling that brought nothing, or one that does not fit the memory.
-        rows: of the work that this is for, whose tenth is all that rounds may take; None where nobody knows.
+        rows: of the work that this is for, whose tenth is then the budget if it is less; None where nobody knows.
     """
+
+    def allowed() -> float:
+        return budget if rows is None else min(budget, SHARE * rows * shortest[best] / best)
+
     run = trial()
     run(1)  # allocations and code paths of the first run are not the batch's
     start = time.perf_counter()
@@ -71,12 +75,10 @@ def measured_batch(
             break
         if batch / shortest[batch] > GAIN * best / shortest[best]:
             best = batch
-        if batch >= 4 * best or shortest[batch] > budget / 4:
+        if batch >= 4 * best or shortest[batch] > allowed() / 4:
             break
         batch *= 2
-    if rows is not None:
-        budget = min(budget, SHARE * rows * shortest[best] / best)
-    while len(shortest) > 1 and time.perf_counter() - start < budget:
+    while len(shortest) > 1 and time.perf_counter() - start < allowed():
         shortest = {batch: min(seconds, _seconds(run, batch)) for batch, seconds in shortest.items()}
     rates = {batch: batch / seconds for batch, seconds in shortest.items()}
     batch = min(batch for batch, rate in rates.items() if rate * GAIN >= max(rates.values()))

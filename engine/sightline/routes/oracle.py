@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sightline.model import Model
 
 
-SMALL_WORK = 16  # images; less than this is done before a measurement would be
+SMALL_WORK = 16  # images; so few are done in one run before a measurement would be
+MORE_WORK = 4  # times the work that a batch was measured for: for so much more it is measured anew
 
 
 class GraphOracle(ABC):
@@ -36,17 +37,15 @@ class GraphOracle(ABC):
 
     Attributes:
         keeps_activations: True when a run holds every layer's output until it ends, as a backward pass needs.
-        small_batch: images per run where there is too little work to measure the best number.
     """
 
     keeps_activations = False
-    small_batch = 16
 
     def __init__(self, model: Model, settings: Settings):
         self.model = model
         self.settings = settings
-        self._batch = settings.batch
-        self._measured: Measured | None = None
+        self._batch = settings.batch or model.input.batch
+        self._measured: tuple[int | None, Measured] | None = None  # for so many rows
 
     @abstractmethod
     def run(self, images: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
@@ -154,14 +153,11 @@ class GraphOracle(ABC):
 
     def batch_size(self, rows: int | None = None) -> int:
         """Images per run: given, fixed by the graph, or found by measuring once the work (``rows``) is worth it."""
-        if self._batch is None:
-            if self.model.input.batch is not None:
-                self._batch = self.model.input.batch
-            elif rows is not None and rows <= SMALL_WORK:
-                return min(self.small_batch, self._largest)
-            else:
-                self._batch = self._measure(rows).batch
-        return self._batch
+        if self._batch is not None:
+            return self._batch
+        if rows is not None and rows <= SMALL_WORK:
+            return min(SMALL_WORK, self._largest)
+        return self._measure(rows).batch
 
     @property
     def measured(self) -> Measured:
@@ -169,10 +165,11 @@ class GraphOracle(ABC):
         return self._measure(None)
 
     def _measure(self, rows: int | None) -> Measured:
-        """Once, for no longer than so much work deserves."""
-        if self._measured is None:
-            self._measured = measured_batch(self.trial, self._largest, rows=rows)
-        return self._measured
+        """For no longer than so much work deserves, and again once there is much more."""
+        known = self._measured
+        if known is None or (known[0] is not None and (rows is None or rows > MORE_WORK * known[0])):
+            known = self._measured = rows, measured_batch(self.trial, self._largest, rows=rows)
+        return known[1]
 
     def noise(self, batch: int) -> FloatArray:
         """(batch, C, H, W) of one noise image, repeated: the same for every batch size."""

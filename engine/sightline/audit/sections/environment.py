@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from sightline.audit.context import Context
 from sightline.audit.section import Finding, Outcome
-from sightline.routes.base import Settings
 from sightline.routes.ort import available_providers, installed_runtimes, open_session, placement
 from sightline.routes.providers import PROVIDERS
 
@@ -20,7 +19,7 @@ class Environment:
     figures: Mapping[str, str] = {"stray_nodes": "nodes that run on another provider than the one that was asked for"}
 
     def run(self, context: Context) -> Outcome:
-        model, settings = context.candidate.model, Settings("cpu", context.options.threads)
+        model, settings = context.candidate.model, context.candidate.settings
         session = open_session(model, (model.logits_name,), settings)
         asked = PROVIDERS[settings.device]
         nodes = {provider: dict(kinds) for provider, kinds in placement(session).items()}

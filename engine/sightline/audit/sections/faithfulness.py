@@ -25,7 +25,7 @@ from sightline.types import Batch, FloatArray
 PHOTOGRAPHS = 8
 PARTS = 64  # hidden from each photograph for sensitivity-n and infidelity
 MOVED = 3  # noisy copies of each photograph for max-sensitivity
-RADIUS = 0.02  # largest noise in a number of the input; a fiftieth of a usual standard deviation
+RADIUS = 0.02  # largest noise in a number of the reference's input; a fiftieth of a usual standard deviation
 NO_BETTER = 0.02  # lead of the map's insertion area over that of chance below which it says nothing
 
 
@@ -113,12 +113,16 @@ def centre(height: int, width: int) -> FloatArray:
 
 def _curves(artefact: Artefact, row: int, index: int, map_: FloatArray) -> Curves:
     image = artefact.some(np.array([row])).tensor[0]
-    fill = np.zeros_like(image)  # the mean colour
 
     def probability(images: FloatArray) -> FloatArray:
         return artefact.oracle.activated(artefact.oracle.logits(images))[:, index]
 
-    return curves(probability, image, map_, fill)
+    return curves(probability, image, map_, _hidden(artefact, image))
+
+
+def _hidden(artefact: Artefact, image: FloatArray) -> FloatArray:
+    """(C, H, W) an image of which nothing is seen: the mean colour."""
+    return np.broadcast_to(artefact.grey[:, None, None], image.shape)
 
 
 def _falls(artefact: Artefact, row: int, index: int, parts: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -127,7 +131,7 @@ def _falls(artefact: Artefact, row: int, index: int, parts: NDArray[np.bool_]) -
     def score(images: FloatArray) -> FloatArray:
         return artefact.oracle.logits(images)[:, index]
 
-    return falls(score, image, np.zeros_like(image), parts)
+    return falls(score, image, _hidden(artefact, image), parts)
 
 
 def _moved(artefact: Artefact, row: int, index: int, context: Context) -> float:
@@ -137,7 +141,8 @@ def _moved(artefact: Artefact, row: int, index: int, context: Context) -> float:
     def explain(images: FloatArray) -> FloatArray:
         return explained(artefact, method, Batch(images, photo.photos * len(images)), [index] * len(images), threads)
 
-    return max_sensitivity(explain, photo.tensor[0], radius=RADIUS, count=MOVED, seed=context.options.seed)
+    radius = artefact.step(RADIUS)
+    return max_sensitivity(explain, photo.tensor[0], radius=radius, count=MOVED, seed=context.options.seed)
 
 
 SECTION = Faithfulness()

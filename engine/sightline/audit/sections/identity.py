@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.audit.context import Context
+from sightline.audit.activations import activations
+from sightline.audit.context import Context, takes_pixels
 from sightline.audit.section import Finding, Outcome
 from sightline.audit.weights import Weights, paired, weights_of
 from sightline.model import Model
+from sightline.preprocess import Preprocess
 from sightline.routes.engines import precision_of
 
-BENDS = {  # operators that bend what passes, and what people call them
-    "Relu": "ReLU", "Clip": "a clipped ReLU (ReLU6)", "LeakyRelu": "leaky ReLU", "PRelu": "parametric ReLU",
-    "Elu": "ELU", "Selu": "SELU", "Gelu": "GELU", "HardSwish": "hard swish", "HardSigmoid": "hard sigmoid",
-    "Mish": "Mish", "Softplus": "softplus", "Tanh": "tanh", "Erf": "GELU",
-}  # fmt: skip
 FEW_LEVELS = 16  # of an output channel's weights: four bits
 LARGE = 64  # weights of a channel from which so few levels are no accident
 APART = 0.05  # relative difference of weights worth telling; int8 per channel stays below 0.02
 
+NORMALISATION = ("scale", "mean", "std")
 TOLD = 3  # layers with other weights that are named one by one
 
 
@@ -51,11 +49,10 @@ class Identity:
         found += _preprocessing(reference, candidate)
         changes = float(len(found))
         found += _answers(reference, candidate)
-        kinds = [Counter(node.op_type for node in model.graph.graph) for model in (reference, candidate)]
-        new = sorted(name for name in BENDS if kinds[1][name] and not kinds[0][name])
-        had = ", ".join(BENDS[name] for name in BENDS if kinds[0][name]) or "none"
+        had, has = (activations(model.graph) for model in (reference, candidate))
+        new = sorted(has.keys() - had.keys())
         found += [
-            Finding("fault", f"{kinds[1][name]} {name} nodes: {BENDS[name]}, where the reference has {had}.")
+            Finding("fault", f"{has[name]} times {name}, where the reference has {', '.join(sorted(had)) or 'none'}.")
             for name in new
         ]
         weights, differing, unpaired = _weights(reference, candidate)
@@ -102,12 +99,27 @@ def _notes(model: Model) -> dict[str, str]:
 
 
 def _preprocessing(reference: Model, candidate: Model) -> Iterator[Finding]:
+    """What differs of the way from a photograph to the input.
+
+    Normalisation is compared as what it does. A graph that takes pixels and normalises them itself is left to parity.
+    """
     one, other = asdict(reference.preprocess), asdict(candidate.preprocess)
+    inside = takes_pixels(candidate) and not takes_pixels(reference)
+    same = inside or _normalised_alike(reference.preprocess, candidate.preprocess)
     for name, value in one.items():
-        if value != other[name]:
+        if value != other[name] and not (same and name in NORMALISATION):
             yield Finding(
                 "fault", f"Preprocessing differs in {name}: {_short(other[name])}, the reference has {_short(value)}."
             )
+
+
+def _normalised_alike(one: Preprocess, other: Preprocess) -> bool:
+    """Whether (pixel * scale - mean) / std is the same, in whatever units it is written."""
+    lines = [
+        np.array([[each.scale / std, mean / std] for mean, std in zip(each.mean, each.std, strict=True)])
+        for each in (one, other)
+    ]
+    return lines[0].shape == lines[1].shape and np.allclose(*lines, rtol=1e-5, atol=1e-8)
 
 
 def _renamed(reference: Model, candidate: Model) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from sightline.audit.context import Artefact, Context
 from sightline.audit.layers import Divergence, divergence
 from sightline.audit.section import Finding, Outcome
 from sightline.preprocess import PRESETS, Preprocess
-from sightline.routes.base import Settings
 from sightline.routes.ort import OrtOracle
 from sightline.types import FloatArray, IntArray
 
@@ -48,7 +48,8 @@ class Parity:
         "calibration_error": "expected calibration error over 10 bins",
         "calibration_change": "the candidate's calibration error less the reference's",
         "confidence_change": "mean probability of the highest class, the candidate's less the reference's",
-        "batch_dependence": "largest relative difference of a photograph's scores between a batch and alone",
+        "batch_dependence": "largest relative difference of a photograph's scores between a batch and alone; "
+        "unknown of a graph that fixes its batch",
         "run_to_run": "largest relative difference of a photograph's scores between two runs",
         "preprocessing_mismatch": "1 where another preprocessing brings the candidate's scores to the reference's",
         "layers_compared": "layers that both have, by name or by structure",
@@ -104,10 +105,10 @@ def _scores(ours: FloatArray, theirs: FloatArray) -> dict[str, float | None]:
 
 def _predictions(context: Context) -> dict[str, float | None]:
     ours, theirs = context.reference, context.candidate
-    same = ours.predictions == theirs.predictions
+    same, everything = ours.decisions == theirs.decisions, np.arange(len(context))
     rows = np.flatnonzero(~same)
-    margins = ours.probabilities[rows, ours.predictions[rows]] - ours.probabilities[rows, theirs.predictions[rows]]
-    tops = [one.probabilities.max(axis=1) for one in (ours, theirs)]
+    margins = ours.likelihood(rows, ours.decisions[rows]) - ours.likelihood(rows, theirs.decisions[rows])
+    tops = [one.likelihood(everything, one.decisions) for one in (ours, theirs)]
     figures: dict[str, float | None] = {
         "top1_agreement": float(same.mean()),
         "flip_rate": float((~same).mean()),
@@ -115,7 +116,7 @@ def _predictions(context: Context) -> dict[str, float | None]:
         "confidence_change": float(tops[1].mean() - tops[0].mean()),
     }
     if context.truth is not None:
-        right = [one.predictions == context.truth for one in (ours, theirs)]
+        right = [one.decisions == context.truth for one in (ours, theirs)]
         errors = [calibration_error(top, hit) for top, hit in zip(tops, right, strict=True)]
         figures |= {
             "accuracy": float(right[1].mean()), "accuracy_drop": float(right[0].mean() - right[1].mean()),
@@ -143,16 +144,12 @@ def _stability(artefact: Artefact) -> dict[str, float | None]:
     whole = artefact.oracle.logits(some)
     scale = max(float(np.abs(whole).max()), 1e-30)
     again = artefact.oracle.logits(some)
-    alone_oracle = OrtOracle(
-        artefact.model,
-        Settings("cpu", artefact.options.threads, batch=1 if artefact.model.input.batch is None else None),
-    )
-    alone = alone_oracle.logits(some)
-    alone_oracle.close()
-    return {
-        "batch_dependence": float(np.abs(whole - alone).max()) / scale,
-        "run_to_run": float(np.abs(whole - again).max()) / scale,
-    }
+    found: dict[str, float | None] = {"run_to_run": float(np.abs(whole - again).max()) / scale}
+    if artefact.model.input.batch is None:
+        oracle = OrtOracle(artefact.model, replace(artefact.settings, batch=1))
+        found["batch_dependence"] = float(np.abs(whole - oracle.logits(some)).max()) / scale
+        oracle.close()
+    return found
 
 
 def _where(layers: Divergence, first: int | None) -> list[Finding]:
@@ -239,14 +236,14 @@ def _reordered(context: Context) -> list[Finding]:
 
 def _per_class(context: Context) -> dict[str, dict[str, float]]:
     """Agreement and accuracy by label, of classes that are there."""
-    ours, theirs = context.reference.predictions, context.candidate.predictions
+    ours, theirs = context.reference.decisions, context.candidate.decisions
     groups: IntArray = ours if context.truth is None else context.truth
     found: dict[str, dict[str, float]] = {"top1_agreement": {}}
     for one in np.unique(groups):
         rows = groups == one
-        found["top1_agreement"][context.of_class(int(one))] = float((ours == theirs)[rows].mean())
+        found["top1_agreement"][context.of_decision(int(one))] = float((ours == theirs)[rows].mean())
         if context.truth is not None:
-            found.setdefault("accuracy", {})[context.of_class(int(one))] = float(
+            found.setdefault("accuracy", {})[context.of_decision(int(one))] = float(
                 (theirs == context.truth)[rows].mean()
             )
     return found
@@ -255,15 +252,14 @@ def _per_class(context: Context) -> dict[str, dict[str, float]]:
 def _flips(context: Context) -> list[list[Any]]:
     """Photographs with another highest class, the most confident first: id, both classes, both probabilities."""
     ours, theirs = context.reference, context.candidate
-    rows = np.flatnonzero(ours.predictions != theirs.predictions)
-    sure = ours.probabilities[rows].max(axis=1, initial=0.0)
+    rows: IntArray = np.flatnonzero(ours.decisions != theirs.decisions)
+    sure = [one.likelihood(rows, one.decisions[rows]) for one in (ours, theirs)]
     return [
         [
-            context.reference.inputs[row].id, context.of_class(int(ours.predictions[row])),
-            context.of_class(int(theirs.predictions[row])), float(ours.probabilities[row].max()),
-            float(theirs.probabilities[row].max()),
+            ours.inputs[int(rows[place])].id, context.of_decision(int(ours.decisions[rows[place]])),
+            context.of_decision(int(theirs.decisions[rows[place]])), float(sure[0][place]), float(sure[1][place]),
         ]
-        for row in rows[np.argsort(-sure, kind="stable")][:50]
+        for place in np.argsort(-sure[0], kind="stable")[:50]
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,6 @@ from sightline.bench.memory import growth
 from sightline.bench.stability import Rule
 from sightline.bench.statistics import Latency, percentile
 from sightline.bench.subject import ForwardPass, Pool
-from sightline.routes.base import Settings
 from sightline.routes.ort import OrtOracle
 
 RUNS = 15  # rounds of one photograph
@@ -66,12 +66,10 @@ class Performance:
 
 
 def _subject(artefact: Artefact, opened: ExitStack) -> ForwardPass:
-    """Scores of the photographs in turn, on the CPU."""
+    """Scores of the photographs in turn."""
     count = min(TOGETHER, len(artefact.inputs))
     pool = Pool(artefact.some(np.arange(count)), TOGETHER)
-    oracle = OrtOracle(
-        artefact.model, Settings("cpu", artefact.options.threads, artefact.model.input.batch or TOGETHER)
-    )
+    oracle = OrtOracle(artefact.model, replace(artefact.settings, batch=artefact.model.input.batch or TOGETHER))
     opened.callback(oracle.close)
     return ForwardPass(oracle, (artefact.model.logits_name,), pool)
 

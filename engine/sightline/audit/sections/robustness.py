@@ -10,7 +10,7 @@ import numpy as np
 from sightline.adversarial.examples import AdversarialExamples
 from sightline.adversarial.robustness import Robustness as Withstood
 from sightline.adversarial.robustness import wilson
-from sightline.audit.context import Artefact, Context
+from sightline.audit.context import Artefact, Context, decided
 from sightline.audit.corruptions import CORRUPTIONS, corrupted
 from sightline.audit.section import Finding, Outcome
 from sightline.errors import SightlineError
@@ -48,11 +48,11 @@ class Robustness:
 
     def run(self, context: Context) -> Outcome:
         rows = context.some(context.options.attacked)
-        classes = context.reference.predictions[rows]
+        decisions = context.reference.decisions[rows]
         pair, severities = (context.reference, context.candidate), context.options.severities
         kept = {  # (severities, photographs) for each kind and artefact
             kind: [
-                np.array([_kept(one, rows, classes, kind, level, context.options.seed) for level in severities])
+                np.array([_kept(one, rows, decisions, kind, level, context.options.seed) for level in severities])
                 for one in pair
             ]
             for kind in CORRUPTIONS
@@ -103,9 +103,7 @@ class Robustness:
         """How many of the pictures that fool the reference fool the candidate, or why there are none."""
         pgd: Any = entries()["pgd"].load()
         try:
-            made = context.reference.model.plan(pgd(epsilon=EPSILON), threads=context.options.threads).run(
-                context.reference.some(rows), top(1)
-            )
+            made = context.reference.plan(pgd(epsilon=EPSILON)).run(context.reference.some(rows), top(1))
         except SightlineError as reason:
             return Finding("note", f"No adversarial pictures were made: {str(reason).splitlines()[0]}")
         assert isinstance(made, AdversarialExamples)
@@ -113,22 +111,22 @@ class Robustness:
         if not len(fools):
             return 0, 0
         images = context.candidate.model.preprocess.normalise(made.values[fools])
-        said = context.candidate.oracle.logits(images).argmax(axis=1)
-        return int((said != context.candidate.predictions[rows[fools]]).sum()), len(fools)
+        said = decided(context.candidate.oracle.logits(images))
+        return int((said != context.candidate.decisions[rows[fools]]).sum()), len(fools)
 
 
-def _kept(artefact: Artefact, rows: IntArray, classes: IntArray, kind: str, severity: int, seed: int) -> np.ndarray:
+def _kept(artefact: Artefact, rows: IntArray, decisions: IntArray, kind: str, severity: int, seed: int) -> np.ndarray:
     """(n,) whether each photograph's class stays, as the model sees it: what it is shown is its own view, hit."""
     hit = [corrupted(artefact.view(int(row)), kind, severity, seed + int(row)) for row in rows]
     images: FloatArray = np.stack([artefact.model.preprocess.normalise(one) for one in hit])
-    return artefact.oracle.logits(images).argmax(axis=1) == classes
+    return decided(artefact.oracle.logits(images)) == decisions
 
 
 def _withstood(artefact: Artefact, rows: IntArray) -> np.ndarray:
     """(n, 1 + E) whether each photograph keeps the artefact's own class under squares of up to each size, 0 first."""
     options = artefact.options
     curve = BlackBoxCurve(attack=f"square_attack(queries={options.queries}, seed={options.seed})", epsilons=EPSILONS)
-    found = artefact.model.plan(curve, threads=options.threads).run(artefact.some(rows), top(1))
+    found = artefact.plan(curve).run(artefact.some(rows), top(1))
     assert isinstance(found, Withstood)
     return found.values.astype(np.float64)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ class Shortcuts:
 
     def run(self, context: Context) -> Outcome:
         rows, classes = _rows_by_class(context)
-        threads, method = context.options.threads, occlusion(context.candidate)
-        theirs = maps_of(context.candidate, method, rows, classes, threads)
+        threads, methods = context.options.threads, [occlusion(one) for one in (context.reference, context.candidate)]
+        looked = context.explained(classes)
+        theirs = maps_of(context.candidate, methods[1], rows, looked, threads)
         few = np.arange(len(rows))[:: max(1, len(rows) // context.options.maps)]
-        ours = maps_of(context.reference, method, rows[few], classes[few], threads)
+        ours = maps_of(context.reference, methods[0], rows[few], looked[few], threads)
         border, corner = masses(theirs, context.options.border)
         before, _ = masses(ours, context.options.border)
         found, shown, clustered, repeated = list[Finding](), list[dict[str, Any]](), 0, 0
@@ -63,34 +65,39 @@ class Shortcuts:
             own = of_class[first == np.arange(len(first))]
             repeated += len(of_class) - len(own)
             if len(own) < len(of_class):
-                found.append(Finding("note", _repeats(context, context.of_class(int(index)), rows[of_class], first)))
+                label = context.of_decision(int(index))
+                found.append(Finding("note", _repeats(context, label, rows[of_class], first)))
             parts = clusters(theirs[own])
             clustered += bool(parts)
             for part in parts:
                 if suspicious(part, shrunk[classes != index]):
-                    label = context.of_class(int(index))
+                    label = context.of_decision(int(index))
                     found.append(Finding("fault", _told(label, part, len(own))))
                     shown.append(self._pictures(context, label, part, rows[own], theirs[own], len(shown)))
-        dead, saturated, named = _units(context)
-        if dead or saturated:
-            found.append(
-                Finding("warning", f"{dead} units died and {saturated} are saturated: {', '.join(named[:8])}.")
-            )
+        units = _units(context)
+        if units is None:
+            found.append(Finding("note", "Both share no layer whose units can die: none was looked at."))
+        elif units.names:
+            told = f"{units.dead} units died and {units.saturated} are saturated: {', '.join(units.names[:8])}."
+            found.append(Finding("warning", told))
         if not clustered:
             found.append(Finding("note", f"No class has {FEWEST} photographs: heatmaps were not clustered."))
         figures: dict[str, float | None] = {
             "border_mass": float(border.mean()), "border_mass_change": float(border[few].mean() - before.mean()),
-            "corner_mass": float(corner.mean()), "suspicious_clusters": float(len(shown)),
+            "corner_mass": float(corner.mean()), "suspicious_clusters": float(len(shown)) if clustered else None,
             "clustered_classes": float(clustered), "repeated_photographs": float(repeated),
-            "dead_units": float(dead), "saturated_units": float(saturated),
+            "dead_units": None, "saturated_units": None,
         }  # fmt: skip
+        if units is not None:
+            figures |= {"dead_units": float(units.dead), "saturated_units": float(units.saturated)}
         figures |= _on_masks(context, rows, theirs, few, ours)
         by_class = {
             "border_mass": {
-                context.of_class(int(one)): float(border[classes == one].mean()) for one in np.unique(classes)
+                context.of_decision(int(one)): float(border[classes == one].mean()) for one in np.unique(classes)
             }
         }
-        return Outcome(figures, tuple(found), by_class, {"clusters": shown, "units": named})
+        details = {"clusters": shown, "units": [] if units is None else units.names}
+        return Outcome(figures, tuple(found), by_class, details)
 
     def _pictures(
         self, context: Context, label: str, part: Cluster, rows: IntArray, maps: FloatArray, number: int
@@ -159,7 +166,7 @@ def masks(folder: Path, ids: Sequence[str]) -> list[Path]:
 
 def _rows_by_class(context: Context) -> tuple[IntArray, IntArray]:
     """Photographs of the classes with the most of them, a number of each, and the classes themselves."""
-    groups = context.candidate.predictions if context.truth is None else context.truth
+    groups = context.candidate.decisions if context.truth is None else context.truth
     names, counts = np.unique(groups, return_counts=True)
     chosen = names[np.argsort(-counts, kind="stable")][:CLASSES]
     rows = np.concatenate([np.flatnonzero(groups == one)[:EACH] for one in chosen])
@@ -187,12 +194,21 @@ def _told(label: str, part: Cluster, of: int) -> str:
     )
 
 
-def _units(context: Context) -> tuple[int, int, list[str]]:
-    """Units that died or are saturated since the reference, and their names."""
+@dataclass(frozen=True)
+class Units:
+    """How many died or are saturated since the reference, and their names."""
+
+    dead: int
+    saturated: int
+    names: list[str]
+
+
+def _units(context: Context) -> Units | None:
+    """Of the layers that both have; None where none of them rectifies."""
     pairs, _ = matched(context.reference.model, context.candidate.model)
     pairs = [(one, other) for one, other in pairs if one.operator in RECTIFIED and len(one.shape) == 4]
     if not pairs:
-        return 0, 0, []
+        return None
     names = tuple(
         [settled(artefact.model, pair[side].name) for pair in pairs]
         for side, artefact in enumerate((context.reference, context.candidate))
@@ -216,7 +232,7 @@ def _units(context: Context) -> tuple[int, int, list[str]]:
         dead, saturated = dead + len(died), saturated + len(stuck)
         title = context.reference.model.layers.title(layer.name)
         found += [f"{title} {unit}" for unit in [*died, *stuck]]
-    return dead, saturated, found
+    return Units(dead, saturated, found)
 
 
 SECTION = Shortcuts()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sightline.adversarial.examples import AdversarialExamples
+from sightline.errors import UsageError
 from sightline.target import logit
 from sightline.tour.chapter import Answer
 from sightline.tour.visit import Visit
@@ -29,6 +30,8 @@ class Adversarial:
     def visit(self, visit: Visit) -> Answer:
         random = np.random.default_rng(visit.seed)
         rows, count = visit.few, visit.model.class_count
+        if count < 2:
+            raise UsageError("A network with one score has no other class to be fooled towards.")
         own = visit.artefact.predictions[rows]
         aims = (own + random.integers(1, count, len(rows))) % count
         plan = visit.model.plan(visit.method("fool"), threads=visit.threads)
