@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,11 +26,13 @@ from sightline.job.lock import locked
 from sightline.job.making import Explain
 from sightline.job.manifest import JobHeader
 from sightline.job.output import open_output
+from sightline.job.prefetch import prefetch
 from sightline.job.reader import open_job
 from sightline.job.run import NO_LIMITS, JobSummary, Progress, run_job
 
 SHARD_BYTES = 64 << 20  # of one file, at most; a shard holds at least one image
 LARGEST_SHARD = 1024  # images
+READERS = 16  # threads that read whole files for nothing but their digests: they wait for the drive or the network
 
 
 def shard_size(columns: int, dtype: str) -> int:
@@ -162,21 +165,23 @@ def _part_for(folder: Path, header: JobHeader, *, resume: bool, append: bool) ->
 def _each_content_once(inputs: Inputs, known: Mapping[str, str]) -> tuple[Inputs, dict[str, str]]:
     """The inputs whose content is new, and for each of the others the id of the row that holds it.
 
-    Files are read for this only where another has the same size, or where the bank has rows already.
+    Files are read for this only where another has the same size, or where the bank has rows already; several at once.
     """
     sizes = [one.size for one in inputs.entries]  # -1: only reading tells
     shared = Counter(sizes)
     first = dict(known)
     unique, duplicates = list[Input](), dict[str, str]()
     taken = set(known.values())
-    for one, size in zip(inputs.entries, sizes, strict=True):
-        digest = _digest(one) if known or shared[size] > 1 else None
-        if digest is not None:
-            if digest in first:
-                duplicates[one.id] = first[digest]
-                continue
-            first[digest] = one.id
-        unique.append(one if one.id not in taken else replace(one, id=_other_id(one.id, taken)))
+    read = (one for one, size in zip(inputs.entries, sizes, strict=True) if known or shared[size] > 1)
+    with closing(prefetch(read, _digest, threads=READERS, ahead=4 * READERS)) as digests:
+        for one, size in zip(inputs.entries, sizes, strict=True):
+            digest = next(digests)[1] if known or shared[size] > 1 else None
+            if isinstance(digest, str):
+                if digest in first:
+                    duplicates[one.id] = first[digest]
+                    continue
+                first[digest] = one.id
+            unique.append(one if one.id not in taken else replace(one, id=_other_id(one.id, taken)))
     return Inputs(tuple(unique)), duplicates
 
 
