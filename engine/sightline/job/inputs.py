@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, Protocol
 
-from sightline.errors import BadImage, UsageError
+from sightline.errors import BadImage, SightlineError, UsageError
 from sightline.types import FloatArray, Photo
 
 LARGEST = 512 << 20  # bytes of one encoded image
@@ -159,7 +159,8 @@ def load_photo(photograph: Callable[[Any, Photo], tuple[FloatArray, Photo]]) -> 
     """How to load an input that is an image file: read once, digest, decode, and hand to ``photograph``.
 
     Args:
-        photograph: makes a decoded image the model's input; ``Model.photograph`` does.
+        photograph: makes a decoded image the model's input; ``Model.photograph`` does. What it meets in one image,
+            whatever the exception, is that image's fault.
     """
 
     def load(one: Input) -> Loaded:
@@ -168,7 +169,14 @@ def load_photo(photograph: Callable[[Any, Photo], tuple[FloatArray, Photo]]) -> 
         content = one.read()
         place = "" if one.content is None else one.place
         photo = Photo(one.id, one.path, hashlib.sha256(content).hexdigest(), place=place)
-        return Loaded(*photograph(read_image(content, name=place or str(one.path)), photo))
+        name = place or str(one.path)
+        image = read_image(content, name=name)
+        try:
+            return Loaded(*photograph(image, photo))
+        except (SightlineError, MemoryError):  # a refusal tells more; memory is the machine's
+            raise
+        except Exception as reason:
+            raise BadImage(f"{name} cannot be made the model's input: {type(reason).__name__}: {reason}.") from reason
 
     return load
 
