@@ -1,10 +1,11 @@
-"""A job's rows as files that other programs read: one Parquet file with tensors, a zarr group, pictures."""
+"""The rows of a job or a bank as files that others read: one Parquet file with tensors, a zarr group, pictures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ TENSOR = "values"  # the column, or the array, of the rows' values
 ROWS = "rows.parquet"  # in a zarr group: what is known of each row
 
 
-def export_parquet(job: Job, path: Path) -> int:
+def export_parquet(jobs: Sequence[Job], path: Path) -> int:
     """Write all rows into one Parquet file, shard by shard: the table's columns and a tensor column.
 
     The tensor column has Arrow's type ``fixed_shape_tensor``, which pyarrow, Ray Data and Hugging Face datasets read
     as arrays, and everybody else as lists.
+
+    Args:
+        jobs: one, or the parts of a bank in order.
+        path: of the file; new.
 
     Returns:
         Rows written.
@@ -39,17 +44,17 @@ def export_parquet(job: Job, path: Path) -> int:
 
     _check_free(path)
     make_folder(path.absolute().parent)
-    columns = _schema(job)
-    shape = _row_shape(job)
+    columns = _schema(jobs)
+    shape = _row_shape(jobs)
     partial = path.with_name(path.name + PARTIAL)
     count = 0
     kind: Any = None
     writer: Any = None
     try:
-        for values, table in job:
+        for values, table in chain.from_iterable(jobs):
             if writer is None:
                 kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), shape)
-                facts = {"sightline": json.dumps(asdict(job.header))}
+                facts = {"sightline": json.dumps(asdict(jobs[0].header))}
                 writer = pq.ParquetWriter(
                     partial, pa.schema([*columns, pa.field(TENSOR, kind)], metadata=facts), compression="zstd"
                 )
@@ -69,8 +74,12 @@ def export_parquet(job: Job, path: Path) -> int:
     return count
 
 
-def export_zarr(job: Job, folder: Path) -> int:
+def export_zarr(jobs: Sequence[Job], folder: Path) -> int:
     """Write all rows into a zarr group: the array ``values``, a chunk per shard, and ``rows.parquet`` beside it.
+
+    Args:
+        jobs: one, or the parts of a bank in order.
+        folder: of the group; new.
 
     Returns:
         Rows written.
@@ -85,29 +94,31 @@ def export_zarr(job: Job, folder: Path) -> int:
     except ImportError as reason:
         raise MissingExtra("Export to zarr needs zarr: pip install 'sightline[zarr]'.") from reason
     _check_free(folder)
-    shape, count = _row_shape(job), len(job)
-    first = next(iter(job))[0]
+    shape, count = _row_shape(jobs), sum(map(len, jobs))
+    first = next(chain.from_iterable(jobs))[0]
     group: Any = zarr.open_group(str(folder), mode="w-")
-    group.attrs["sightline"] = asdict(job.header)
-    rows = min(count, max(shard.rows for shard in job.shards.values()))
+    group.attrs["sightline"] = asdict(jobs[0].header)
+    rows = max(shard.rows for job in jobs for shard in job.shards.values())
     array: Any = group.create_array(
         TENSOR, shape=(count, *shape), dtype=first.dtype, chunks=(rows, *shape)
     )  # fmt: skip
     at = 0
-    for values, _ in job:
+    for values, _ in chain.from_iterable(jobs):
         array[at : at + len(values)] = np.asarray(values)
         at += len(values)
-    _write_rows(job, folder / ROWS)
+    _write_rows(jobs, folder / ROWS)
     return count
 
 
 def export_pictures(
-    job: Job, folder: Path, draw: Callable[[str, NDArray[Any], dict[str, Any]], Iterator[tuple[str, bytes]]]
+    jobs: Sequence[Job],
+    folder: Path,
+    draw: Callable[[str, NDArray[Any], dict[str, Any]], Iterator[tuple[str, bytes]]],
 ) -> int:
     """Write pictures of every row, named for its id.
 
     Args:
-        job: whose rows.
+        jobs: whose rows: one, or the parts of a bank in order.
         folder: new or empty.
         draw: gives, for a file name without suffix, a row's values and its facts, names and contents of its files.
 
@@ -121,7 +132,7 @@ def export_pictures(
         raise OutputConflict(f"{folder} is not empty. Choose a place that is new or empty.")
     make_folder(folder)
     taken, count = set[str](), 0
-    for values, table in job:
+    for values, table in chain.from_iterable(jobs):
         for start in range(0, len(values), 64):
             facts = table.slice(start, 64).to_pylist()
             for row, known in enumerate(facts, start):
@@ -131,26 +142,27 @@ def export_pictures(
     return count
 
 
-def _write_rows(job: Job, path: Path) -> None:
+def _write_rows(jobs: Sequence[Job], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = _schema(job)
+    columns = _schema(jobs)
     partial = path.with_name(path.name + PARTIAL)
     with pq.ParquetWriter(partial, pa.schema(columns), compression="zstd") as writer:
-        for _, table in job:
+        for _, table in chain.from_iterable(jobs):
             aligned = pa.table({field.name: _column(table, field) for field in columns})
             writer.write_table(aligned.cast(writer.schema))
     rename(partial, path)
 
 
-def _schema(job: Job) -> list[Any]:
+def _schema(jobs: Sequence[Job]) -> list[Any]:
     """Fields of all tables: a column may be all None in one shard and numbers in the next."""
     import pyarrow as pa
 
-    empty = [table.schema for shard in job.shards.values() if (table := read_table(job.folder, shard)) is not None]
+    tables = (read_table(job.folder, shard) for job in jobs for shard in job.shards.values())
+    empty = [table.schema for table in tables if table is not None]
     if not empty:
-        raise UsageError(f"{job.folder} has no rows yet: there is nothing to export.")
+        raise UsageError(f"{jobs[0].folder} has no rows yet: there is nothing to export.")
     return list(pa.unify_schemas(empty, promote_options="permissive"))
 
 
@@ -160,12 +172,12 @@ def _column(table: Any, field: Any) -> Any:
     return table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
 
 
-def _row_shape(job: Job) -> tuple[int, ...]:
-    shapes = {shard.shape[1:] for shard in job.shards.values() if shard.rows}
+def _row_shape(jobs: Sequence[Job]) -> tuple[int, ...]:
+    shapes = {shard.shape[1:] for job in jobs for shard in job.shards.values() if shard.rows}
     if not shapes:
-        raise UsageError(f"{job.folder} has no rows yet: there is nothing to export.")
+        raise UsageError(f"{jobs[0].folder} has no rows yet: there is nothing to export.")
     if len(shapes) > 1:
-        raise UsageError(f"{job.folder} holds rows of the shapes {sorted(shapes)}: one array holds one.")
+        raise UsageError(f"{jobs[0].folder} holds rows of the shapes {sorted(shapes)}: one array holds one.")
     return next(iter(shapes)) or (1,)
 
 
