@@ -105,6 +105,7 @@ def run_job(
     limits: Limits = NO_LIMITS,
     engine: Engine | None = None,
     names: Callable[[Sequence[str]], Mapping[str, str]] | None = None,
+    accepted: Callable[[], None] | None = None,
 ) -> JobSummary:
     """Go over the inputs and write a row for each, or go on where the same job stopped.
 
@@ -124,6 +125,7 @@ def run_job(
         limits: where the run stops by itself.
         engine: workers that load and explain instead of this process; then ``explain`` and ``keep`` are not used.
         names: file names of inputs by id, for workers whose method writes files.
+        accepted: called once the folder is known to be this job's, before anything is read.
 
     Raises:
         OutputConflict, OutputBusy, DamagedOutput, CannotWrite: see ``open_output``.
@@ -132,6 +134,8 @@ def run_job(
     known = texts_sha256(labels) if labels else ""
     header = replace(header, files_sha256=inputs.files_sha256, labels_sha256=known)
     with open_output(out, header, inputs, resume=resume or retry_failed, other_files=retry_failed) as output:
+        if accepted is not None:
+            accepted()
         run = _Run(output, inputs, progress, limits)
         if retry_failed:
             output.redo(_worth_trying(output, inputs, load))
