@@ -140,6 +140,9 @@ def test_limits_and_retries(shell: Shell, net: Path, noise_folder: Path, tmp_pat
     assert shell(*call, "--resume", "--workers", "0").code == 2
     assert shell(*call, "--resume", "--on", "mars").code == 2
     assert shell(*call, "--resume", "--max-time", "soon").code == 2
+    said = shell(*call, "--resume", "--on", "ray:auto", "--overlays")
+    assert said.code == 2
+    assert "other machines" in said.err
 
 
 def test_times() -> None:

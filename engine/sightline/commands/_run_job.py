@@ -70,6 +70,13 @@ class RunJob:
         if isinstance(none, Collective) and self.workers.elsewhere:
             name = registry.method_name(self.method)
             raise UsageError(f"{name} joins all rows in one process: leave --workers and --on out.")
+        if self.workers.on_cluster and (self.options.overlays or isinstance(none, Files)):
+            what = "--overlays" if self.options.overlays else registry.method_name(self.method)
+            raise UsageError(
+                f"{what} writes files where a worker is, and --on {self.workers.on} may have workers on other "
+                "machines, whose disks nobody collects. Use --workers N or --on ray; overlays can also be drawn of a "
+                "finished job: sightline jobs export OUT FOLDER --model MODEL."
+            )
         header = self._header(preprocess.sha256)
         wanted = self.options.report_images if self.options.report else 0
         wanted = len(self.inputs) if isinstance(none, Collective) else wanted

@@ -56,6 +56,11 @@ class WorkerOptions:
         """Whether the work is done by other processes."""
         return self.on is not None or self.workers is not None
 
+    @property
+    def on_cluster(self) -> bool:
+        """Whether workers may be on other machines."""
+        return self.on is not None and bool(self.on.partition(":")[2])
+
     def plan_options(self, compute: ComputeOptions) -> dict[str, Any]:
         """As ``Model.plan`` takes them; a worker's threads are its share of the cores unless a number was given."""
         options = compute.plan_options()
