@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -14,7 +16,15 @@ from numpy.typing import NDArray
 
 from sightline.errors import MissingExtra, OutputConflict, UsageError
 from sightline.file_names import free_name
-from sightline.job.files import PARTIAL, make_folder, rename, sync_folder, write_atomically
+from sightline.job.files import (
+    PARTIAL,
+    explained,
+    make_folder,
+    removed_on_failure,
+    rename,
+    sync_folder,
+    write_atomically,
+)
 from sightline.job.reader import Job
 from sightline.job.shard import read_table
 
@@ -38,38 +48,25 @@ def export_parquet(jobs: Sequence[Job], path: Path) -> int:
     Raises:
         OutputConflict: the file is there already.
         UsageError: there are no rows.
+        CannotWrite: nothing is left of it.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     _check_free(path)
     make_folder(path.absolute().parent)
     columns = _schema(jobs)
     shape = _row_shape(jobs)
-    partial = path.with_name(path.name + PARTIAL)
+    first = next(chain.from_iterable(jobs))[0]
+    kind: Any = pa.fixed_shape_tensor(pa.from_numpy_dtype(first.dtype), shape)
+    facts = {"sightline": json.dumps(asdict(jobs[0].header))}
     count = 0
-    kind: Any = None
-    writer: Any = None
-    try:
+    with _written(path, pa.schema([*columns, pa.field(TENSOR, kind)], metadata=facts)) as writer:
         for values, table in chain.from_iterable(jobs):
-            if writer is None:
-                kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), shape)
-                facts = {"sightline": json.dumps(asdict(jobs[0].header))}
-                writer = pq.ParquetWriter(
-                    partial, pa.schema([*columns, pa.field(TENSOR, kind)], metadata=facts), compression="zstd"
-                )
             flat = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(values).reshape(-1)), int(np.prod(shape)))
             aligned = pa.table({field.name: _column(table, field) for field in columns})
             tensors = pa.ExtensionArray.from_storage(kind, flat)
             writer.write_table(aligned.append_column(pa.field(TENSOR, kind), tensors).cast(writer.schema))
             count += len(values)
-    except BaseException:
-        if writer is not None:
-            writer.close()
-        partial.unlink(missing_ok=True)
-        raise
-    writer.close()
-    rename(partial, path)
     sync_folder(path.absolute().parent)
     return count
 
@@ -88,6 +85,7 @@ def export_zarr(jobs: Sequence[Job], folder: Path) -> int:
         MissingExtra: zarr is not installed.
         OutputConflict: the folder is there already.
         UsageError: there are no rows.
+        CannotWrite: nothing is left of it.
     """
     try:
         import zarr
@@ -96,17 +94,22 @@ def export_zarr(jobs: Sequence[Job], folder: Path) -> int:
     _check_free(folder)
     shape, count = _row_shape(jobs), sum(map(len, jobs))
     first = next(chain.from_iterable(jobs))[0]
-    group: Any = zarr.open_group(str(folder), mode="w-")
-    group.attrs["sightline"] = asdict(jobs[0].header)
-    rows = max(shard.rows for job in jobs for shard in job.shards.values())
-    array: Any = group.create_array(
-        TENSOR, shape=(count, *shape), dtype=first.dtype, chunks=(rows, *shape)
-    )  # fmt: skip
-    at = 0
-    for values, _ in chain.from_iterable(jobs):
-        array[at : at + len(values)] = np.asarray(values)
-        at += len(values)
-    _write_rows(jobs, folder / ROWS)
+    with explained(folder):
+        group: Any = zarr.open_group(str(folder), mode="w-")
+        try:
+            group.attrs["sightline"] = asdict(jobs[0].header)
+            rows = max(shard.rows for job in jobs for shard in job.shards.values())
+            array: Any = group.create_array(
+                TENSOR, shape=(count, *shape), dtype=first.dtype, chunks=(rows, *shape)
+            )  # fmt: skip
+            at = 0
+            for values, _ in chain.from_iterable(jobs):
+                array[at : at + len(values)] = np.asarray(values)
+                at += len(values)
+            _write_rows(jobs, folder / ROWS)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # it was new, and half a group reads as zeros
+            raise
     return count
 
 
@@ -144,14 +147,29 @@ def export_pictures(
 
 def _write_rows(jobs: Sequence[Job], path: Path) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns = _schema(jobs)
-    partial = path.with_name(path.name + PARTIAL)
-    with pq.ParquetWriter(partial, pa.schema(columns), compression="zstd") as writer:
+    with _written(path, pa.schema(columns)) as writer:
         for _, table in chain.from_iterable(jobs):
             aligned = pa.table({field.name: _column(table, field) for field in columns})
             writer.write_table(aligned.cast(writer.schema))
+
+
+@contextmanager
+def _written(path: Path, schema: Any) -> Generator[Any]:
+    """A ``ParquetWriter`` of a file that is there in full or not at all."""
+    import pyarrow.parquet as pq
+
+    partial = path.with_name(path.name + PARTIAL)
+    with explained(path), removed_on_failure(partial):
+        writer: Any = pq.ParquetWriter(partial, schema, compression="zstd")
+        try:
+            yield writer
+            writer.close()
+        except BaseException:
+            with suppress(Exception):  # it writes what is left, which a full disk refuses once more
+                writer.close()
+            raise
     rename(partial, path)
 
 

@@ -120,7 +120,7 @@ class Output:
         Raises:
             CannotWrite: says what is safe and how to go on.
         """
-        with self._told_what_is_safe():
+        with self.told_what_is_safe():
             if len(values):
                 shard = write_shard(self.folder, index, values, table, revision=self.revision(index))
             else:
@@ -133,7 +133,7 @@ class Output:
         Raises:
             CannotWrite: as for ``commit``.
         """
-        with self._told_what_is_safe():
+        with self.told_what_is_safe():
             adopt_shard(self.folder, shard, token)
             return self._record(shard, set_aside)
 
@@ -151,7 +151,8 @@ class Output:
         return shard
 
     @contextmanager
-    def _told_what_is_safe(self) -> Generator[None]:
+    def told_what_is_safe(self) -> Generator[None]:
+        """Add to a ``CannotWrite`` what is safe and how to go on."""
         try:
             yield
         except CannotWrite as reason:

@@ -219,7 +219,8 @@ class _Run:
                     if self._stops(longest):
                         break
                     begun = self.watch.seconds
-                    made = maker.make(index, loaded, len(self.output.positions(index)), self._advance)
+                    with self.output.told_what_is_safe():  # pictures beside the rows take room too
+                        made = maker.make(index, loaded, len(self.output.positions(index)), self._advance)
                     if committing is not None:
                         committing.result()
                     committing = committer.submit(self._commit, made)
