@@ -14,7 +14,7 @@ import numpy as np
 
 from sightline import registry
 from sightline.commands._progress import ProgressLine
-from sightline.commands._workers import FileNames, WorkerOptions
+from sightline.commands._workers import FileNames, WorkerOptions, say_untried
 from sightline.dispatch import Plan
 from sightline.errors import BadImage, UsageError
 from sightline.job.crew import Engine
@@ -132,6 +132,7 @@ class RunJob:
 
     def tell(self, summary: JobSummary) -> None:
         """Say what was done: one JSON object on stdout, or a few lines."""
+        say_untried(summary.untried)
         if self.options.json:
             print(json.dumps(self._facts(summary), ensure_ascii=False))
             return

@@ -303,6 +303,11 @@ class Crew:
         self._again.appendleft(replace(whole, items=items, probe=True))
 
 
+def is_poison(reason: str) -> bool:
+    """Whether an input was set aside because it kills the process that reads or explains it."""
+    return reason.startswith(POISON.partition("{")[0])
+
+
 def deadly(positions: Sequence[int]) -> Generator[tuple[int, ...], bool, list[int]]:
     """Find what kills: yields inputs to try together, is sent whether the worker survived, returns the culprits."""
     found: list[int] = []

@@ -118,12 +118,7 @@ class Inputs:
     @cached_property
     def files_sha256(self) -> str:
         """Digest of sizes in order: other pictures of the same names are another job; "" where nothing is seen."""
-        digest, seen = hashlib.sha256(), False
-        for one in self.entries:
-            signature = one.signature
-            seen = seen or bool(signature)
-            digest.update((signature or "-1").encode() + b"\0")
-        return digest.hexdigest() if seen else ""
+        return files_sha256(self.entries)
 
     def __str__(self) -> str:
         return describe(len(self), self.sha256)
@@ -135,6 +130,16 @@ def texts_sha256(texts: Iterable[str]) -> str:
     for text in texts:
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()
+
+
+def files_sha256(inputs: Iterable[Input]) -> str:
+    """Digest of what can be seen of inputs without reading them, in order; "" where nothing is seen."""
+    digest, seen = hashlib.sha256(), False
+    for one in inputs:
+        signature = one.signature
+        seen = seen or bool(signature)
+        digest.update((signature or "-1").encode() + b"\0")
+    return digest.hexdigest() if seen else ""
 
 
 def describe(count: int, sha256: str) -> str:
