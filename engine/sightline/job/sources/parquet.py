@@ -118,6 +118,7 @@ class _Table:
         self.store = store
         opened: BinaryIO | None = None
         try:
+            store.length()  # where nobody says it, there is no reading from the end
             opened = store.open()
             self.file: Any = pq.ParquetFile(opened, buffer_size=1 << 20, pre_buffer=False)
             self._source = opened
