@@ -211,7 +211,6 @@ class RunJob:
 
     def _facts(self, summary: JobSummary) -> dict[str, Any]:
         job = open_job(self.out)
-        table = job.table()
         return {
             "command": "run",
             "out": str(self.out),
@@ -228,6 +227,6 @@ class RunJob:
             "skipped": summary.skipped,
             "seconds": summary.seconds,
             "set_aside": [{"id": one.id, "path": one.path, "reason": one.reason} for one in summary.set_aside],
-            "count": table.num_rows,
-            "rows": table.to_pylist() if table.num_rows <= ROWS_SHOWN else None,
+            "count": len(job),
+            "rows": job.table().to_pylist() if len(job) <= ROWS_SHOWN else None,
         }
