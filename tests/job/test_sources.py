@@ -231,6 +231,29 @@ def test_urls(tmp_path: Path):
         inputs_from(["nosuch://x/y"])
 
 
+def test_urls_of_several_archives(tmp_path: Path):
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'sightline[remote]'")
+    memory = fsspec.filesystem("memory")
+    for number in range(2):
+        shard = pack(tmp_path / f"{number}.tar", {"x.png": picture(number)})
+        memory.pipe(f"/shards/deep/{number}.tar", shard.read_bytes())
+        pq.write_table(pa.table({"no": [b"x"], "image": [picture(5 + number)]}), tmp_path / f"{number}.parquet")
+        memory.pipe(f"/tables/{number}.parquet", (tmp_path / f"{number}.parquet").read_bytes())
+    memory.pipe("/shards/index.json", b"{}")
+    inputs = inputs_from(["memory://shards"])
+    assert [(one.id, one.read()) for one in inputs.entries] == [
+        ("0.tar/x.png", picture(0)), ("1.tar/x.png", picture(1)),
+    ]  # fmt: skip
+    inputs = inputs_from(["memory://tables/*.parquet:image"])
+    assert [(one.id, one.read()) for one in inputs.entries] == [
+        ("0.parquet/0", picture(5)), ("1.parquet/0", picture(6)),
+    ]  # fmt: skip
+    memory.pipe("/shards/a.png", picture(9))
+    assert ids("memory://shards") == ["a.png"], "a folder of images is that, as on this machine"
+    with pytest.raises(NoImages):
+        inputs_from(["memory://tables"])
+
+
 class Chunks(BaseHTTPRequestHandler):
     """Answers in chunks, without saying how many bytes will come."""
 
