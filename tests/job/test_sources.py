@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import tarfile
@@ -21,7 +22,7 @@ from PIL import Image
 
 from sightline.errors import BadImage, MissingExtra, NoImages, UsageError
 from sightline.job.inputs import Input, Inputs, inputs_from, load_photo
-from sightline.job.sources import files
+from sightline.job.sources import files, parquet
 from sightline.job.sources.files import files_of
 from sightline.job.sources.find import spelt_out
 from sightline.job.sources.listing import repeated_ids
@@ -187,6 +188,14 @@ def test_parquet_of_bytes_in_any_order(tmp_path: Path, nested: bool):
     order = np.random.default_rng(3).permutation(100)
     assert [inputs.entries[int(row)].read() for row in order] == [contents[row] for row in order]
     assert [one.read() for one in inputs.entries] == contents
+
+
+def test_parquet_files_beyond_those_that_stay_open_are_closed(tmp_path: Path):
+    for number in range(2 * parquet.FILES):
+        pq.write_table(pa.table({"image": [picture(number)]}), tmp_path / f"{number}.parquet")
+    inputs = inputs_from([f"{tmp_path}/*.parquet"])
+    assert [one.read() for one in inputs.entries] == [picture(number) for number in range(2 * parquet.FILES)]
+    gc.collect()  # a file that was left open warns, which is an error here
 
 
 def test_parquet_of_paths_and_ids(tmp_path: Path):
