@@ -18,14 +18,7 @@ from sightline.job.sources.remote import Remote, remote_files, remote_names
 from sightline.job.sources.tar import TarShard
 
 _BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<choices>[^{}]*,[^{}]*))\}")
-_ARCHIVES = (
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.bz2",
-    ".tar.xz",
-    ".tar.zst",
-)  # the first alone is read
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # the first alone is read, see TarShard
 _PARQUET = re.compile(r"(?P<file>.+\.parquet)(?::(?P<column>[^/:]+))?$")
 
 
