@@ -38,7 +38,10 @@ from sightline.types import Batch, Result
 
 COUNT, SHARD, BATCH = 96, 8, 4
 METHOD = sl.Occlusion(window=24, stride=12)
-FLAGS = {"window": METHOD.window, "stride": METHOD.stride, "batch": BATCH, "shard": SHARD, "threads": 1}
+PRESET = "imagenet"  # its resize keeps proportions, which a thin image makes much of
+FLAGS = {
+    "preset": PRESET, "window": METHOD.window, "stride": METHOD.stride, "batch": BATCH, "shard": SHARD, "threads": 1,
+}  # fmt: skip
 BEGIN, END = "<!-- faults:begin -->", "<!-- faults:end -->"
 
 
@@ -102,7 +105,7 @@ class Bench:
     def in_process(
         self, out: Path, explain: Callable[[Callable[[Batch], Result]], Callable[[Batch], Result]], **options: Any
     ) -> None:
-        with sl.load("demo") as model:
+        with sl.load("demo", preset=PRESET) as model:
             plan = model.plan(METHOD, threads=1, batch=BATCH)
             header = JobHeader(
                 model="shapes.onnx", model_sha256=model.sha256, method=repr(METHOD), target="top(1)",
@@ -282,8 +285,8 @@ def bad_images(bench: Bench) -> None:
     folder, out = bench.root / f"bad{bench.number}", bench.out()
     shutil.copytree(bench.pictures, folder)
     names = sorted(one.name for one in folder.iterdir())
-    spoilt = bench.draw.sample(names, 7)
-    corrupt, empty, bomb, huge, pipe, text, cut = (folder / name for name in spoilt)
+    spoilt = bench.draw.sample(names, 8)
+    corrupt, empty, bomb, huge, pipe, text, cut, thin = (folder / name for name in spoilt)
     content = bytearray(corrupt.read_bytes())
     content[40:] = bench.draw.randbytes(len(content) - 40)
     corrupt.write_bytes(content)
@@ -297,6 +300,7 @@ def bad_images(bench: Bench) -> None:
     os.mkfifo(pipe)
     text.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n/x (%pipe%id) (w) file\n")
     cut.write_bytes(cut.read_bytes()[:200])
+    Image.new("1", (1, 80_000)).save(thin, "PNG")  # 968 million pixels once its shorter side is 110
     flags = bench.draw.choice([(), ("--workers", "2")])
     bench.finish(out, *flags, images=folder, code=4)
     assert {one.id for one in open_job(out).set_aside} == set(spoilt)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.errors import UnknownName, UsageError
+from sightline.errors import BadImage, UnknownName, UsageError
 from sightline.preprocess import PRESETS, Preprocess, preset
 
 
@@ -44,6 +44,13 @@ def test_a_crop_beyond_the_image_is_black_as_in_torchvision(width: int, height: 
     image = picture(3, width, height)
     view, _ = Preprocess(resize=None, crop=(64, 64))(image)
     np.testing.assert_array_equal(view, np.asarray(transforms.CenterCrop(64)(image)))
+
+
+@pytest.mark.parametrize("size", [(1, 80_000), (80_000, 1)])
+def test_a_thin_image_is_refused_before_anything_is_resized(size: tuple[int, int]) -> None:
+    with pytest.raises(BadImage, match="5,242,880,000 pixels"):
+        preset("imagenet")(Image.new("RGB", size))
+    assert Preprocess(resize=(64, 64), crop=None)(Image.new("RGB", size))[0].shape == (64, 64, 3)
 
 
 def test_sampling_without_a_low_pass_filter() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightline.errors import UnknownName, UsageError
+from sightline.errors import BadImage, UnknownName, UsageError
+from sightline.image import PIXEL_LIMIT
 from sightline.types import ByteArray, FloatArray
 
 Channels = Literal["RGB", "BGR", "L"]
@@ -88,7 +89,11 @@ class Preprocess:
         return ", ".join(step for step in steps if step)
 
     def __call__(self, image: Image.Image) -> tuple[ByteArray, FloatArray]:
-        """The crop that the model sees, (H, W, 3) uint8 sRGB, and its input, (C, H, W) float32."""
+        """The crop that the model sees, (H, W, 3) uint8 sRGB, and its input, (C, H, W) float32.
+
+        Raises:
+            BadImage: so thin that bringing its shorter side to ``resize`` takes more than `PIXEL_LIMIT` pixels.
+        """
         image = image.convert("L" if self.channels == "L" else "RGB")
         if self.resize is not None:
             image = self._resized(image)
@@ -188,6 +193,12 @@ class Preprocess:
             short, long = sorted((width, height))
             scaled = int(self.resize * long / short)
             size = (self.resize, scaled) if width <= height else (scaled, self.resize)
+            if self.resize * scaled > PIXEL_LIMIT:  # the crop comes after: Pillow makes all of it
+                raise BadImage(
+                    f"An image of {width} x {height} pixels is too thin: with its shorter side at {self.resize} it "
+                    f"has {self.resize * scaled:,} pixels, and the limit is {PIXEL_LIMIT:,}. Cut it into pieces, or "
+                    "resize to HEIGHTxWIDTH (--resize)."
+                )
         elif self.resize is not None:
             size = (self.resize[1], self.resize[0])
         else:

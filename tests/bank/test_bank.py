@@ -97,6 +97,14 @@ def test_a_bank_that_was_cut_short_goes_on_to_the_same_bytes(bank: Path, scenes:
     assert {path.name: path.read_bytes() for path in (part / "shards").iterdir()} == whole
 
 
+def test_a_refused_call_leaves_the_record_of_duplicates(bank: Path, scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bank"
+    shutil.copytree(bank, out)
+    flags = ["--layer", "stage2.relu,pool", "--space", "both", "--pixels", "8", "--threads", "2", "--batch", "4"]
+    assert call(["index", "demo", str(scenes / "class1"), "-o", str(out), *flags, "--resume"]) == 3  # other images
+    assert open_bank(out).duplicates == {"class2/again.png": "class0/00.png"}
+
+
 def test_features_that_somebody_has_already(tmp_path: Path) -> None:
     rows = np.random.default_rng(1).normal(size=(70, 5)).astype(np.float16)
     opened = bank_of(tmp_path / "own", rows, ids=tuple(f"row {n}" for n in range(70)))

@@ -149,6 +149,47 @@ def test_the_search_finds_the_rate_that_a_scan_finds(times: float) -> None:
     assert found.stable
 
 
+def latencies_by_lindley(load: float, queries: int, seed: int) -> np.ndarray:
+    """Waiting and service of an M/D/1 queue, in services: what is left of the wait before, reflected at 0."""
+    steps = 1 - np.random.default_rng(seed).exponential(1 / load, queries)
+    walk = np.cumsum(steps)
+    return 1 + walk - np.minimum(np.minimum.accumulate(walk), 0)
+
+
+def test_a_long_bound_is_no_reason_for_more_than_can_be_sustained() -> None:
+    """Two hundred queries at more than the capacity never wait for 50 services: only a longer run shows it."""
+    service, bound = 0.001, 50
+    clock = MadeUpTime()
+    server = Server([MadeUpModel(clock, lambda count: service)], Load(), RULE, clock)
+    found = server.highest(1 / service, bound * service)
+    assert found.server is not None
+    loads = np.linspace(0.9, 0.99, 19)
+    sustained = max(load for load in loads if np.quantile(latencies_by_lindley(load, 1_000_000, 7), 0.99) <= bound)
+    assert sustained / (CLOSE * DOUBT) <= found.server.offered * service <= sustained * 1.02
+    assert all(probe.queries > 200 for probe in found.server.probes if probe.holds)
+
+
+def test_a_rate_above_what_workers_do_in_the_mean_does_not_hold() -> None:
+    """Too few queries to see the queue grow, and a capacity that a lucky run has overstated."""
+    clock = MadeUpTime()
+    server = Server([MadeUpModel(clock, lambda count: 0.02)], Load(longest=2.0), RULE, clock)
+    found = server.highest(60.0, 5.0)
+    assert found.server is not None
+    assert 0.85 * 50 < found.server.offered < 50
+
+
+def test_a_server_that_batches_is_busy_and_has_room() -> None:
+    """One image alone takes 20 ms, eight together 40: between 50 and 200 a second it is always at work."""
+    clock = MadeUpTime()
+    model = MadeUpModel(clock, lambda count: 0.02 if count == 1 else 0.04)
+    server = Server([model], Load(batching=Batching(most=8)), RULE, clock)
+    found = server.highest(200.0, 0.16)
+    assert found.server is not None
+    assert 100 < found.server.offered < 200
+    probed = {round(one.rate): one.holds for one in found.server.probes}
+    assert probed[100]
+
+
 def test_no_rate_keeps_a_bound_below_one_image() -> None:
     clock = MadeUpTime()
     server = Server([MadeUpModel(clock, lambda count: 0.02)], Load(), RULE, clock)

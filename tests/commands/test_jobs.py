@@ -82,6 +82,28 @@ def test_export_to_pictures(shell: Shell, net: Path, done: Path, tmp_path: Path)
     assert "not empty" in said.err
 
 
+def test_all_parts_of_a_bank_are_shown_verified_and_exported(
+    shell: Shell, net: Path, noise_folder: Path, tmp_path: Path
+) -> None:
+    bank, files = tmp_path / "bank", sorted(noise_folder.iterdir())
+    for paths, flags in ((files[:2], ()), (files[2:], ("--append",))):
+        assert shell("index", net, *paths, "-o", bank, *PLAIN, *flags).code == 0
+    assert "5 of 5 (100.0%): 5 rows" in shell("jobs", "show", bank).out
+    facts = shell("jobs", "show", bank, "--json").json
+    assert (facts["parts"], facts["inputs"], facts["rows"], facts["shards"]) == (2, 5, 5, [2, 2])
+    assert shell("jobs", "export", bank, tmp_path / "rows.parquet", "--json").json["rows"] == 5
+    assert pq.read_table(tmp_path / "rows.parquet").column("id").to_pylist() == [path.name for path in files]
+    assert shell("jobs", "verify", bank, "--json").json["rows"] == 5
+    path = bank / "parts/0000/shards/000000.npy"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    said = shell("jobs", "verify", bank)
+    assert said.code == 1
+    assert "parts/0000/shards/000000.npy" in said.out
+    assert "new folder" in said.out
+
+
 def test_workers_write_the_same_bytes_from_an_archive(
     shell: Shell, net: Path, noise_folder: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +140,9 @@ def test_limits_and_retries(shell: Shell, net: Path, noise_folder: Path, tmp_pat
     assert shell(*call, "--resume", "--workers", "0").code == 2
     assert shell(*call, "--resume", "--on", "mars").code == 2
     assert shell(*call, "--resume", "--max-time", "soon").code == 2
+    said = shell(*call, "--resume", "--on", "ray:auto", "--overlays")
+    assert said.code == 2
+    assert "other machines" in said.err
 
 
 def test_times() -> None:

@@ -74,6 +74,15 @@ def test_resume_of_a_cut_job_is_byte_identical(
     assert contents(cut) == contents(whole)
 
 
+def test_a_table_too_long_to_print_is_not_read(
+    shell: Shell, net: Path, noise_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.commands._run_job.ROWS_SHOWN", 4)
+    monkeypatch.setattr("sightline.job.reader.Job.table", lambda job: pytest.fail("all rows were read"))
+    facts = shell("run", "predict", net, noise_folder, "-o", tmp_path / "out", *PLAIN, "--json").json
+    assert (facts["count"], facts["rows"]) == (5, None)
+
+
 def test_maps_are_those_of_the_library(shell: Shell, net: Path, noise_folder: Path, tmp_path: Path) -> None:
     flags = ["--target", "logit(0) - logit(2)", "--reduce", "sum"]
     assert shell("run", "saliency", net, noise_folder, "-o", tmp_path / "out", *PLAIN, *flags).code == 0

@@ -83,13 +83,15 @@ COUNT = 96
 class FakeRecipe:
     """The same in a worker; some ids do harm there.
 
-    "die" kills the process that explains it, "crash" the one that loads it; "once" only the first that tries, which
-    leaves a file in ``scratch``; "slow" takes its time; every input that is loaded leaves a line in ``scratch``.
+    "die" kills the process that explains it, "crash" the one that loads it, unless the recipe is ``mended``; "once"
+    only the first that tries, which leaves a file in ``scratch``; "slow" takes its time; every input that is loaded
+    leaves a line in ``scratch``.
     """
 
     scratch: str
     seconds: float = 0.0
     refuse: bool = False
+    mended: bool = False
 
     @contextmanager
     def open(self) -> Iterator[Opened]:
@@ -100,14 +102,14 @@ class FakeRecipe:
     def load(self, one: Input) -> Loaded:
         with Path(self.scratch, "loaded.txt").open("a") as lines:
             lines.write(f"{one.id}\n")
-        if "crash" in one.id:
+        if "crash" in one.id and not self.mended:
             os.kill(os.getpid(), signal.SIGSEGV)
         return load(one)
 
     def explain(self, batch: Batch) -> Heatmaps:
         time.sleep(self.seconds * len(batch))
         for photo in batch.photos:
-            if "die" in photo.id:
+            if "die" in photo.id and not self.mended:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "once" in photo.id:
                 try:

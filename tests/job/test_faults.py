@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from job.fake_job import COUNT, HEADER, FakeRecipe, contents, explain, load, make_inputs, with_workers
+from job.fake_job import COUNT, HEADER, FakeRecipe, contents, explain, load, make_inputs, tensor_of, with_workers
 from sightline.errors import BadImage, DamagedOutput, UsageError
 from sightline.job.files import CannotWrite
 from sightline.job.inputs import Input, Loaded
 from sightline.job.memory import OutOfMemory, is_out_of_memory, resident
+from sightline.job.processes import Processes
 from sightline.job.reader import open_job
 from sightline.job.run import run_job
 from sightline.job.standing import standing
-from sightline.types import Batch, Heatmaps
+from sightline.job.work import Begin
+from sightline.types import Batch, Heatmaps, Photo
 
 INPUTS = make_inputs(COUNT)
 
@@ -113,6 +115,58 @@ def test_a_mended_file_may_have_another_size(tmp_path: Path):
     assert run_job(out, HEADER, inputs_from([folder]), read, explain, retry_failed=True).set_aside == ()
     assert run_job(out, HEADER, inputs_from([folder]), read, explain, resume=True).done == 0
     assert len(open_job(out)) == 3
+
+
+def test_rows_of_files_that_changed_are_made_anew_by_a_retry(tmp_path: Path):
+    from sightline.job.inputs import inputs_from
+
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for row in range(21):
+        (folder / f"{row:04d}.png").write_bytes(bytes(row + 1))
+    (folder / "0001.png").write_bytes(b"")
+
+    def read(one: Input) -> Loaded:
+        content = one.read()
+        if not content:
+            raise BadImage(f"{one.id} is empty.")
+        return Loaded(np.full((3, 5, 7), len(content), np.float32), Photo(one.id, one.path))
+
+    def interrupted(batch: Batch) -> Heatmaps:
+        raise KeyboardInterrupt
+
+    assert len(run_job(out, HEADER, inputs_from([folder]), read, explain).set_aside) == 1
+    (folder / "0001.png").write_bytes(bytes(50))
+    (folder / "0009.png").write_bytes(bytes(60))
+    with pytest.raises(KeyboardInterrupt):
+        run_job(out, HEADER, inputs_from([folder]), read, interrupted, retry_failed=True)
+    resumed = run_job(out, HEADER, inputs_from([folder]), read, explain, resume=True)
+    assert resumed.done == 7, "the shard of the row that was stale, though the retry was killed"
+    assert run_job(out, HEADER, inputs_from([folder]), read, explain, retry_failed=True).done == 7, (
+        "the one set aside"
+    )
+    run_job(tmp_path / "whole", HEADER, inputs_from([folder]), read, explain)
+    assert rows_of(out) == rows_of(tmp_path / "whole")
+
+
+def test_an_input_that_killed_a_worker_is_tried_again_by_workers_alone(tmp_path: Path):
+    inputs, out, asked = make_inputs(21, {10: "crash", 11: "bad"}), tmp_path / "out", list[str]()
+    assert len(with_workers(out, inputs, FakeRecipe(str(tmp_path))).set_aside) == 2
+
+    def mended(one: Input) -> Loaded:
+        asked.append(one.id)
+        return Loaded(tensor_of(one.id), Photo(one.id, one.path))
+
+    alone = run_job(out, HEADER, inputs, mended, explain, retry_failed=True)
+    assert [one.id for one in alone.set_aside] == ["0010crash.png"]
+    assert (alone.done, alone.untried) == (6, 1)
+    assert run_job(out, HEADER, inputs, mended, explain, retry_failed=True).done == 0
+    assert "0010crash.png" not in asked
+    begin = Begin(FakeRecipe(str(tmp_path), mended=True), HEADER, out.absolute(), "", 1)
+    asked.clear()
+    summary = run_job(out, HEADER, inputs, mended, explain, retry_failed=True, engine=Processes(begin, 1))
+    assert [one.id for one in summary.set_aside] == ["0011bad.png"]  # this recipe does not load it
+    assert (asked, summary.untried) == ([], 0)
 
 
 class TooLittle:

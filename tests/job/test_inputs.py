@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.errors import BadImage, NoImages
+from sightline.errors import BadImage, NoImages, UsageError
 from sightline.job.inputs import Input, inputs_from, load_photo, printable
+from sightline.types import FloatArray, Photo
 
 
 def make(root: Path, *names: str) -> None:
@@ -97,3 +98,17 @@ def test_photos_are_read_once_and_digested(tmp_path: Path):
             load(Input("x", path))
     with pytest.raises(BadImage, match="Is a directory"):
         load(Input("x", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("met", "told"),
+    [(ValueError("no such size"), BadImage), (MemoryError(), MemoryError), (UsageError("no size"), UsageError)],
+)
+def test_what_one_image_cannot_be_made_of_is_its_own_fault(tmp_path: Path, met: Exception, told: type[Exception]):
+    make(tmp_path, "a.png")
+
+    def photograph(image: object, photo: Photo) -> tuple[FloatArray, Photo]:
+        raise met
+
+    with pytest.raises(told):
+        load_photo(photograph)(Input("a", tmp_path / "a.png"))

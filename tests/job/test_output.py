@@ -9,21 +9,25 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from job.fake_job import HEADER, contents, explain, load, make_inputs
 from sightline.errors import DamagedOutput, OutputConflict, UsageError
+from sightline.job.exporting import export_parquet, export_zarr
 from sightline.job.files import CannotWrite
 from sightline.job.inputs import Inputs
 from sightline.job.lock import OutputBusy, locked
 from sightline.job.manifest import stored_header
 from sightline.job.output import open_output
-from sightline.job.reader import open_job
+from sightline.job.reader import Job, open_job
+from sightline.job.recipe import Explainer
 from sightline.job.run import run_job
 
 
@@ -246,6 +250,29 @@ def test_a_full_disk_at_several_places(tmp_path: Path, room: int):
     run_job(out, HEADER, inputs, load, explain, resume=True)
     run_job(tmp_path / "whole", HEADER, inputs, load, explain)
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_disk_too_full_for_pictures_beside_the_rows(tmp_path: Path):
+    """A row takes less than the 9,000 bytes that are allowed, its overlay more."""
+    out, inputs = tmp_path / "out", make_inputs(7)
+    explainer = Explainer(cast(Any, SimpleNamespace(labels=())), cast(Any, None), None, out, overlays=True)
+    with files_of_at_most(9_000), pytest.raises(CannotWrite, match=r"overlays/.*The 0 shards .* are safe"):
+        run_job(out, HEADER, inputs, load, lambda batch: explainer.drawn(explain(batch)))
+    assert not list((out / "overlays").iterdir())
+    run_job(out, HEADER, inputs, load, lambda batch: explainer.drawn(explain(batch)), resume=True)
+    assert len(list((out / "overlays").iterdir())) == 7
+
+
+@pytest.mark.parametrize("export", [export_parquet, export_zarr])
+def test_a_disk_too_full_for_an_export(tmp_path: Path, export: Callable[[Sequence[Job], Path], int]):
+    if export is export_zarr:
+        pytest.importorskip("zarr", reason="zarr is not installed: pip install 'sightline[zarr]'")
+    run_job(tmp_path / "out", HEADER, make_inputs(96), load, explain)
+    (tmp_path / "to").mkdir()
+    with files_of_at_most(600), pytest.raises(CannotWrite, match="could not be written"):
+        export([open_job(tmp_path / "out")], tmp_path / "to" / "rows")
+    assert not list((tmp_path / "to").iterdir())
+    assert export([open_job(tmp_path / "out")], tmp_path / "to" / "rows") == 96
 
 
 @pytest.mark.parametrize("call", range(1, 13))

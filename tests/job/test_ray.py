@@ -12,8 +12,10 @@ import pytest
 
 from job.fake_job import COUNT, HEADER, MARKED, FakeRecipe, contents, explain, load, make_inputs, with_workers
 from sightline.job.limits import Limits
+from sightline.job.ray import RayEngine, RayUnreachable, told
 from sightline.job.reader import open_job
 from sightline.job.run import run_job
+from sightline.job.work import Begin
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sightline[ray]'")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -51,3 +53,18 @@ def test_an_actor_that_dies_is_replaced(tmp_path: Path):
     summary = with_workers(tmp_path / "two", inputs, FakeRecipe(str(tmp_path)), on="ray")
     assert (summary.restarts, summary.set_aside) == (1, ())
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_actors_for_which_there_is_no_room(tmp_path: Path):
+    inputs = make_inputs(28)
+    run_job(tmp_path / "one", HEADER, inputs, load, explain)
+    with_workers(tmp_path / "two", inputs, FakeRecipe(str(tmp_path)), count=4, on="ray")  # two of them find room
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    with pytest.raises(RayUnreachable, match=r"takes 999 cores and 0 GPUs.*one of 2 cores"):
+        RayEngine(Begin(FakeRecipe(str(tmp_path)), HEADER, None, "", 999), 1)
+
+
+def test_what_ray_says_is_kept_without_ids():
+    said = "The actor died unexpectedly.\n\tactor_id: 0a1b\n\tip: 10.0.0.1\nIts process was killed by SIGKILL."
+    expected = "RayActorError: The actor died unexpectedly. Its process was killed by SIGKILL"
+    assert told(ray.exceptions.RayActorError(None, said)) == expected

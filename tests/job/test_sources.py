@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import tarfile
+import threading
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +22,7 @@ from PIL import Image
 
 from sightline.errors import BadImage, MissingExtra, NoImages, UsageError
 from sightline.job.inputs import Input, Inputs, inputs_from, load_photo
-from sightline.job.sources import files
+from sightline.job.sources import files, parquet
 from sightline.job.sources.files import files_of
 from sightline.job.sources.find import spelt_out
 from sightline.job.sources.listing import repeated_ids
@@ -185,6 +190,14 @@ def test_parquet_of_bytes_in_any_order(tmp_path: Path, nested: bool):
     assert [one.read() for one in inputs.entries] == contents
 
 
+def test_parquet_files_beyond_those_that_stay_open_are_closed(tmp_path: Path):
+    for number in range(2 * parquet.FILES):
+        pq.write_table(pa.table({"image": [picture(number)]}), tmp_path / f"{number}.parquet")
+    inputs = inputs_from([f"{tmp_path}/*.parquet"])
+    assert [one.read() for one in inputs.entries] == [picture(number) for number in range(2 * parquet.FILES)]
+    gc.collect()  # a file that was left open warns, which is an error here
+
+
 def test_parquet_of_paths_and_ids(tmp_path: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.png").write_bytes(picture(1))
@@ -225,6 +238,98 @@ def test_urls(tmp_path: Path):
         inputs_from(["memory://nothing/here"])
     with pytest.raises((UsageError, MissingExtra)):
         inputs_from(["nosuch://x/y"])
+
+
+def test_urls_of_several_archives(tmp_path: Path):
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'sightline[remote]'")
+    memory = fsspec.filesystem("memory")
+    for number in range(2):
+        shard = pack(tmp_path / f"{number}.tar", {"x.png": picture(number)})
+        memory.pipe(f"/shards/deep/{number}.tar", shard.read_bytes())
+        pq.write_table(pa.table({"no": [b"x"], "image": [picture(5 + number)]}), tmp_path / f"{number}.parquet")
+        memory.pipe(f"/tables/{number}.parquet", (tmp_path / f"{number}.parquet").read_bytes())
+    memory.pipe("/shards/index.json", b"{}")
+    inputs = inputs_from(["memory://shards"])
+    assert [(one.id, one.read()) for one in inputs.entries] == [
+        ("0.tar/x.png", picture(0)), ("1.tar/x.png", picture(1)),
+    ]  # fmt: skip
+    inputs = inputs_from(["memory://tables/*.parquet:image"])
+    assert [(one.id, one.read()) for one in inputs.entries] == [
+        ("0.parquet/0", picture(5)), ("1.parquet/0", picture(6)),
+    ]  # fmt: skip
+    memory.pipe("/shards/a.png", picture(9))
+    assert ids("memory://shards") == ["a.png"], "a folder of images is that, as on this machine"
+    with pytest.raises(NoImages):
+        inputs_from(["memory://tables"])
+
+
+class Chunks(BaseHTTPRequestHandler):
+    """Answers in chunks, without saying how many bytes will come."""
+
+    protocol_version = "HTTP/1.1"
+    contents: ClassVar[dict[str, bytes]] = {}
+
+    def do_GET(self) -> None:
+        content = self.contents[self.path]
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in (*(content[at : at + 50] for at in range(0, len(content), 50)), b""):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def urls_of_unknown_length(contents: dict[str, bytes], kind: str) -> Iterator[str]:
+    """Where they lie: behind a server of this machine, or in a file system that tells no sizes."""
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'sightline[remote]'")
+    if kind == "silent":
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        class Silent(MemoryFileSystem):
+            @classmethod
+            def _strip_protocol(cls, path: str) -> str:
+                return super()._strip_protocol(path.removeprefix("silent://"))
+
+            def info(self, path: str, **options: Any) -> dict[str, Any]:
+                return super().info(path, **options) | {"size": None}
+
+        fsspec.register_implementation("silent", Silent, clobber=True)
+        for name, content in contents.items():
+            fsspec.filesystem("memory").pipe(f"/silent{name}", content)
+        yield "silent://silent"
+        return
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+    Chunks.contents = contents
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chunks) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["silent", "http"])
+def test_images_of_unknown_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
+    noise = io.BytesIO()
+    Image.effect_noise((40, 40), 90).save(noise, "PNG")
+    archive = pack(tmp_path / "a.tar", {"x.png": picture(1)}).read_bytes()
+    with urls_of_unknown_length({"/a.png": noise.getvalue(), "/a.tar": archive, "/a.parquet": b"PAR1"}, kind) as url:
+        (one,) = inputs_from([f"{url}/a.png"]).entries
+        assert one.size == -1
+        assert one.read() == noise.getvalue()
+        monkeypatch.setattr("sightline.job.inputs.LARGEST", 999)
+        monkeypatch.setattr("sightline.job.sources.store.LARGEST", 999)
+        assert "has 1,000 bytes; an image may have 999 at most" in said(one), "no more is read"
+        with pytest.raises(UsageError, match="of unknown length"):
+            inputs_from([f"{url}/a.tar"])
+        with pytest.raises(UsageError, match="of unknown length"):
+            inputs_from([f"{url}/a.parquet"])
 
 
 def test_kinds_may_be_mixed(tmp_path: Path):

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +15,53 @@ import pytest
 
 from job.fake_job import COUNT, HEADER, MARKED, FakeRecipe, contents, explain, load, make_inputs, with_workers
 from sightline.errors import UsageError
-from sightline.job.crew import WorkerFailed, WorkersDie, deadly
+from sightline.job.crew import Lost, WorkerFailed, WorkersDie, deadly
 from sightline.job.limits import Limits
 from sightline.job.reader import open_job
 from sightline.job.run import Progress, run_job
+from sightline.job.work import Answer, Begin, Ready, Task, Worker
+
+
+class Here:
+    """A worker in this process; one without a recipe never gets ready."""
+
+    held = 0
+
+    def __init__(self, recipe: FakeRecipe | None):
+        self.worker = None if recipe is None else Worker(Begin(recipe, HEADER, None, "", 1))
+        self.answers: list[Answer] = [] if recipe is None else [Ready()]
+
+    def give(self, task: Task) -> None:
+        assert self.worker is not None
+        self.answers.append(self.worker.do(task, lambda _: None))
+
+    def dismiss(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+
+
+class OneOfThree:
+    """Starts workers of which only the first has room."""
+
+    count = 3
+
+    def __init__(self, recipe: FakeRecipe):
+        self.recipes, self.silences = [recipe], 0
+
+    def start(self) -> Here:
+        return Here(self.recipes.pop() if self.recipes else None)
+
+    def wait(self, hands: Sequence[Here], seconds: float) -> list[tuple[Here, Answer | Lost]]:
+        heard = [(hand, hand.answers.pop(0)) for hand in hands if hand.answers]
+        self.silences += not heard
+        assert self.silences < 3, "it waits for workers that nobody needs"
+        return heard
+
+    def close(self) -> None:
+        pass
 
 
 def undisturbed(folder: Path, marked: dict[int, str]) -> dict[str, bytes]:
@@ -68,6 +112,14 @@ def test_what_every_input_meets_stops_the_job(tmp_path: Path):
     everything = make_inputs(14, dict.fromkeys(range(14), "die"))
     with pytest.raises(WorkersDie, match="again and again"):
         with_workers(tmp_path / "deadly", everything, FakeRecipe(str(tmp_path)), count=1)
+
+
+def test_workers_that_never_come_are_not_waited_for(tmp_path: Path):
+    """Where a cluster has room for one of three."""
+    expected = undisturbed(tmp_path / "one", MARKED)
+    inputs = make_inputs(COUNT, MARKED)
+    run_job(tmp_path / "two", HEADER, inputs, load, explain, engine=OneOfThree(FakeRecipe(str(tmp_path))))
+    assert contents(tmp_path / "two") == expected
 
 
 def test_time_and_memory_limits_stop_cleanly(tmp_path: Path):

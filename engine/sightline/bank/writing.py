@@ -82,10 +82,14 @@ def index_images(
         if source is not None and not (folder / SOURCE).is_file():
             source.save(folder)
         unique, duplicates = _each_content_once(inputs, known)
-        write_atomically(part.with_name(part.name + DUPLICATES), [json.dumps(duplicates, indent=0).encode()])
+        beside = part.with_name(part.name + DUPLICATES)
+
+        def remember() -> None:  # only now: a refused call says nothing of the images that the part has
+            write_atomically(beside, [json.dumps(duplicates, indent=0).encode()])
+
         return run_job(
             part, header, unique, load, explain, resume=resume, retry_failed=retry_failed, progress=progress,
-            limits=limits, engine=None if engine is None else engine(part),
+            limits=limits, engine=None if engine is None else engine(part), accepted=remember,
         )  # fmt: skip
 
 

@@ -25,6 +25,9 @@ STREAMS = 8  # samples of a query of the multi-stream scenario
 KEEPS_UP = 0.95
 FEW = 100  # queries below which the 99th percentile is the slowest of them
 LEAST = 20  # queries of a server's run, however slow it is
+WANDERS = 4  # times the bound squared, in queries: by the root of that a full server's queue wanders, two bounds far
+FULL = 0.9  # of the largest batch, in the mean: with smaller ones a server is busy and has room
+GROWS = 1.25  # from one third of a run to the next and again to the last; by chance in 1 of 20 steady runs at most
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Load:
     """What a server is put under.
 
     Attributes:
-        queries: of one run.
+        queries: of one run; more in a search whose bound is many times what an image takes.
         longest: seconds that one run may be planned to take; fewer queries then, but at least 20.
         bound: seconds that the 99th percentile must keep in a search.
         batching: what a worker runs together.
@@ -97,9 +100,9 @@ class Load:
         if self.bound is not None and not 0 < self.bound < math.inf:
             raise UsageError(f"The bound of {1e3 * self.bound} ms must be above 0.")
 
-    def count_at(self, rate: float) -> int:
-        """Queries of a run at this rate."""
-        return max(LEAST, min(self.queries, int(rate * self.longest)))
+    def count_at(self, rate: float, needed: int = 0) -> int:
+        """Queries of a run at this rate, of which so many are needed to see what it is for."""
+        return max(LEAST, min(max(self.queries, needed), int(rate * self.longest)))
 
 
 class Server:
@@ -116,22 +119,26 @@ class Server:
         """Latency under load at a rate of so many queries a second."""
         if not 0 < rate < math.inf:
             raise UsageError(f"The rate of {rate} queries a second must be above 0.")
-        return self._figures(self._run(rate, self._load.seed), rate)
+        return self._figures(self._run(rate, self._load.count_at(rate), self._load.seed), rate)
 
     def highest(self, capacity: float, bound: float) -> Figures:
         """The highest rate whose 99th percentile keeps the bound (seconds), and the latency there.
+
+        A long bound is kept for a while at a rate that nobody can keep up with: a run is long enough for its queue to
+        outgrow the bound, latencies must not grow, and the workers' time for its queries must be less than theirs.
 
         Args:
             capacity: images a second that all workers can do at most.
             bound: seconds.
         """
         probes, last = list[Probe](), dict[float, Served]()
+        needed = math.ceil(WANDERS * (bound * capacity) ** 2)
 
         def holds(rate: float, attempt: int) -> bool:
-            count = self._load.count_at(rate)
+            count = self._load.count_at(rate, needed)
             late = count - math.ceil(round(0.99 * count, 9))  # as many may be late as the percentile leaves out
-            served = self._run(rate, self._load.seed + attempt, Allowance(bound, late))
-            kept = not served.given_up
+            served = self._run(rate, count, self._load.seed + attempt, Allowance(bound, late))
+            kept = not served.given_up and self._lasts(served, rate)
             probes.append(Probe(rate, 1e3 * percentile(served.latencies, 0.99), len(served.finishes), kept))
             if kept:
                 last[rate] = served
@@ -149,9 +156,21 @@ class Server:
         assert figures.server is not None
         return replace(figures, server=replace(figures.server, bound=1e3 * bound, probes=tuple(probes)))
 
-    def _run(self, rate: float, seed: int, allowance: Allowance | None = None) -> Served:
-        arrivals = poisson_arrivals(rate, self._load.count_at(rate), seed)
+    def _run(self, rate: float, count: int, seed: int, allowance: Allowance | None = None) -> Served:
+        arrivals = poisson_arrivals(rate, count, seed)
         return serve(self._workers, arrivals, self._clock, self._load.batching, allowance)
+
+    def _lasts(self, served: Served, rate: float) -> bool:
+        """Whether it could go on like this: no latency grows, and workers need less time for a query than it to come.
+
+        While batches have room, being busy says nothing: they would be larger.
+        """
+        first, middle, last = _thirds(served)
+        count = len(served.finishes)
+        taken = served.busy * served.seconds / count  # seconds of all workers together, for a query in the mean
+        full = count / len(served.batches) > FULL * self._load.batching.most
+        grows = middle > GROWS * first and last > GROWS * middle
+        return not grows and not (full and rate * taken >= 1)
 
     def _figures(self, served: Served, rate: float) -> Figures:
         latency, count = Latency.of(served.latencies), len(served.finishes)

@@ -19,7 +19,8 @@ def highest_rate(holds: Callable[[float, int], bool], capacity: float) -> float 
     Args:
         holds: whether the promise was kept at a rate; the second argument is 0 for the search and rises with every
             attempt at confirming, for another pattern of arrivals.
-        capacity: what the workers can do at most, in the same unit; nothing above is tried.
+        capacity: what the workers can do at most, in the same unit. It does not hold, since a queue needs slack;
+            nothing above is tried.
     """
     kept, broken = _bracket(holds, capacity)
     while kept and broken / kept > CLOSE:
@@ -40,7 +41,7 @@ def _bracket(holds: Callable[[float, int], bool], capacity: float) -> tuple[floa
     """A rate that holds and a higher one that does not; 0 where none holds."""
     rate = FIRST * capacity
     if holds(rate, 0):
-        return rate, capacity * CLOSE
+        return rate, capacity
     while rate / 2 > IDLE * capacity:
         below = rate / 2
         if holds(below, 0):

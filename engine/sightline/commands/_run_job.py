@@ -14,7 +14,7 @@ import numpy as np
 
 from sightline import registry
 from sightline.commands._progress import ProgressLine
-from sightline.commands._workers import FileNames, WorkerOptions
+from sightline.commands._workers import FileNames, WorkerOptions, say_untried
 from sightline.dispatch import Plan
 from sightline.errors import BadImage, UsageError
 from sightline.job.crew import Engine
@@ -70,6 +70,13 @@ class RunJob:
         if isinstance(none, Collective) and self.workers.elsewhere:
             name = registry.method_name(self.method)
             raise UsageError(f"{name} joins all rows in one process: leave --workers and --on out.")
+        if self.workers.on_cluster and (self.options.overlays or isinstance(none, Files)):
+            what = "--overlays" if self.options.overlays else registry.method_name(self.method)
+            raise UsageError(
+                f"{what} writes files where a worker is, and --on {self.workers.on} may have workers on other "
+                "machines, whose disks nobody collects. Use --workers N or --on ray; overlays can also be drawn of a "
+                "finished job: sightline jobs export OUT FOLDER --model MODEL."
+            )
         header = self._header(preprocess.sha256)
         wanted = self.options.report_images if self.options.report else 0
         wanted = len(self.inputs) if isinstance(none, Collective) else wanted
@@ -125,6 +132,7 @@ class RunJob:
 
     def tell(self, summary: JobSummary) -> None:
         """Say what was done: one JSON object on stdout, or a few lines."""
+        say_untried(summary.untried)
         if self.options.json:
             print(json.dumps(self._facts(summary), ensure_ascii=False))
             return
@@ -203,7 +211,6 @@ class RunJob:
 
     def _facts(self, summary: JobSummary) -> dict[str, Any]:
         job = open_job(self.out)
-        table = job.table()
         return {
             "command": "run",
             "out": str(self.out),
@@ -220,6 +227,6 @@ class RunJob:
             "skipped": summary.skipped,
             "seconds": summary.seconds,
             "set_aside": [{"id": one.id, "path": one.path, "reason": one.reason} for one in summary.set_aside],
-            "count": table.num_rows,
-            "rows": table.to_pylist() if table.num_rows <= ROWS_SHOWN else None,
+            "count": len(job),
+            "rows": job.table().to_pylist() if len(job) <= ROWS_SHOWN else None,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,11 @@ class WorkerOptions:
     def elsewhere(self) -> bool:
         """Whether the work is done by other processes."""
         return self.on is not None or self.workers is not None
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether workers may be on other machines."""
+        return self.on is not None and bool(self.on.partition(":")[2])
 
     def plan_options(self, compute: ComputeOptions) -> dict[str, Any]:
         """As ``Model.plan`` takes them; a worker's threads are its share of the cores unless a number was given."""
@@ -114,6 +120,16 @@ class FileNames(Mapping[str, str]):
     def of(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Those of some inputs."""
         return {one: self._made[one] for one in ids}
+
+
+def say_untried(count: int) -> None:
+    """Tell of inputs that one process alone does not try again."""
+    if count:
+        print(
+            f"{count} inputs that killed a worker were not tried again, since they may kill this process: "
+            "--retry-failed --workers 1 tries them.",
+            file=sys.stderr,
+        )
 
 
 def parse_seconds(text: str | None, flag: str) -> float | None:

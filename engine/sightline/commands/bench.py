@@ -51,7 +51,7 @@ class ServerOptions:
     workers: Annotated[int, Parameter(help="Sessions that answer at the same time.")] = 1
     serve_batch: Annotated[int, Parameter(help="Queries that a worker may run together.")] = 1
     serve_wait: Annotated[float, Parameter(help="Milliseconds a query may wait for others to run with.")] = 0.0
-    queries: Annotated[int, Parameter(help="Of one run.")] = 200
+    queries: Annotated[int, Parameter(help="Of one run; more where a long bound needs them.")] = 200
 
     def load(self, seed: int) -> Load:
         """As the scenario takes them."""

@@ -17,7 +17,7 @@ from sightline.bank.space import written
 from sightline.bank.writing import index_images, shard_size
 from sightline.commands._options import ComputeOptions, ModelOptions, parse_size
 from sightline.commands._progress import ProgressLine
-from sightline.commands._workers import WorkerOptions
+from sightline.commands._workers import WorkerOptions, say_untried
 from sightline.dispatch import Plan
 from sightline.errors import UsageError
 from sightline.job.crew import Engine
@@ -83,6 +83,7 @@ def index(
                 retry_failed=workers.retry_failed, limits=workers.limits(),
                 engine=engine if workers.elsewhere else None,
             )  # fmt: skip
+    say_untried(summary.untried)
     _tell(out, summary, json=json)
     if summary.stopped:
         return 130

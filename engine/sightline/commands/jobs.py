@@ -12,7 +12,7 @@ import numpy as np
 from cyclopts import App, Parameter
 from numpy.typing import NDArray
 
-from sightline.bank.bank import part_folders
+from sightline.bank.bank import open_bank, part_folders
 from sightline.commands._method_flags import command_summary
 from sightline.commands._options import ModelOptions
 from sightline.errors import BadImage, OutputConflict, UsageError
@@ -36,33 +36,36 @@ jobs = App(name="jobs", help=command_summary(__file__), help_format="plaintext",
 @jobs.command
 def show(out: Out, /, *, json: Json = False) -> int:
     """How far a job is, how fast, and what was set aside; also while it runs."""
-    job = _opened(out)
-    found = standing(job)
+    opened = _opened(out)
+    found = standing(*opened)
     if json:
-        aside = [asdict(one) for one in job.set_aside]
-        facts = {"command": "jobs show", "out": str(out), "finished": job.is_finished, "done": found.done}
-        print(json_format.dumps(facts | asdict(found) | {"header": asdict(job.header), "inputs_set_aside": aside}))
+        aside = [asdict(one) for job in opened for one in job.set_aside]
+        facts = {"command": "jobs show", "out": str(out), "finished": _finished(opened), "parts": len(opened)}
+        facts |= {"done": found.done, **asdict(found), "header": asdict(opened[-1].header)}
+        print(json_format.dumps(facts | {"inputs_set_aside": aside}))
         return 0
-    print("\n".join(_lines(job, found)))
+    print("\n".join(_lines(out, opened, found)))
     return 0
 
 
 @jobs.command
 def verify(out: Out, /, *, json: Json = False) -> int:
     """Read and hash every file, and see that every input has one row or was set aside once; else exit with 1."""
-    job = _opened(out)
-    faults = job.verify()
+    opened = _opened(out)
+    by_part = [job.verify() for job in opened]
+    faults, found = [fault for part in by_part for fault in part], standing(*opened)
     if json:
         facts: dict[str, Any] = {"command": "jobs verify", "out": str(out), "sound": not faults, "faults": faults}
-        print(json_format.dumps(facts | {"shards": len(job.shards), "rows": len(job), "finished": job.is_finished}))
+        facts |= {"shards": found.shards[0], "rows": found.rows, "finished": _finished(opened)}
+        print(json_format.dumps(facts))
     elif faults:
         print("\n".join(faults))
         print("To mend it: delete the files named, and run the job again with --resume.")
+        if any(by_part[:-1]):
+            print("In a bank that mends the last part alone: for an earlier one, index all images into a new folder.")
     else:
-        state = "finished" if job.is_finished else "not finished"
-        print(
-            f"{out}: {len(job.shards)} shards, {len(job)} rows, {len(job.set_aside)} set aside, {state}: all sound."
-        )
+        state = "finished" if _finished(opened) else "not finished"
+        print(f"{out}: {found.shards[0]} shards, {found.rows} rows, {found.set_aside} set aside, {state}: all sound.")
     return 1 if faults else 0
 
 
@@ -83,27 +86,32 @@ def export(
 ) -> int:
     """Write all rows into one Parquet file with a tensor column, a zarr group, or pictures."""
     kind = to or {".parquet": "parquet", ".zarr": "zarr"}.get(destination.suffix, "png")
-    job = _opened(out)
+    opened = _opened(out)
     if kind == "png":
-        count = _pictures(job, destination, model, model_options, images)
+        count = _pictures(opened, destination, model, model_options, images)
     else:
-        count = (export_parquet if kind == "parquet" else export_zarr)(job, destination)
+        count = (export_parquet if kind == "parquet" else export_zarr)(opened, destination)
     unit = "pictures" if kind == "png" else "rows"
     facts = {"command": "jobs export", "out": str(out), "destination": str(destination), "to": kind, unit: count}
-    print(json_format.dumps(facts | {"finished": job.is_finished}) if json else f"{destination}: {count} {unit}.")
+    print(json_format.dumps(facts | {"finished": _finished(opened)}) if json else f"{destination}: {count} {unit}.")
     return 0
 
 
-def _opened(out: Path) -> Job:
-    """The job in a folder; of a bank, its last part."""
-    parts = part_folders(out) if not (out / MANIFEST).is_file() else []
-    return open_job(parts[-1] if parts else out)
+def _opened(out: Path) -> tuple[Job, ...]:
+    """The job in a folder; of a bank, all its parts."""
+    is_bank = not (out / MANIFEST).is_file() and part_folders(out)
+    return open_bank(out).parts if is_bank else (open_job(out),)
 
 
-def _lines(job: Job, found: Standing) -> Iterator[str]:
-    header = job.header
-    state = "finished" if job.is_finished else f"being written by {found.writer}" if found.writer else "not finished"
-    yield f"{job.folder}: {header.kind}, {state}"
+def _finished(opened: tuple[Job, ...]) -> bool:
+    return all(job.is_finished for job in opened)
+
+
+def _lines(out: Path, opened: tuple[Job, ...], found: Standing) -> Iterator[str]:
+    finished = _finished(opened)
+    header = opened[-1].header
+    state = "finished" if finished else f"being written by {found.writer}" if found.writer else "not finished"
+    yield f"{out}: {header.kind}, {state}" + (f", {len(opened)} parts" if len(opened) > 1 else "")
     yield f"  model    {header.model} ({header.model_sha256[:12]})"
     yield f"  method   {header.method}" + (f" of {header.target}" if header.target else "")
     share = f" ({100 * found.done / found.inputs:.1f}%)" if found.inputs else ""
@@ -115,7 +123,7 @@ def _lines(job: Job, found: Standing) -> Iterator[str]:
     whole, last = found.rate
     if whole is not None and last is not None and found.seconds is not None:
         yield f"  rate     {whole:,.1f}/s over {_time(found.seconds)}; {last:,.1f}/s lately"
-    if found.seconds_left and not job.is_finished:
+    if found.seconds_left and not finished:
         yield f"  left     {_time(found.seconds_left)} at that rate"
     for reason, count in found.reasons[:SHOWN]:
         yield f"  {count:>7,}  {reason}"
@@ -129,22 +137,27 @@ def _time(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _pictures(job: Job, folder: Path, source: str | None, options: ModelOptions, images: tuple[str, ...]) -> int:
+def _pictures(
+    opened: tuple[Job, ...], folder: Path, source: str | None, options: ModelOptions, images: tuple[str, ...]
+) -> int:
     """Overlays of maps, where the network says how photographs were cropped; else the maps alone."""
-    shapes = {len(shard.shape) for shard in job.shards.values() if shard.rows}
+    shapes = {len(shard.shape) for job in opened for shard in job.shards.values() if shard.rows}
+    job = opened[0]
     if shapes != {3} or job.header.rows != "inputs":
         raise UsageError(
             f"{job.header.method} gives no maps (H, W), which pictures are drawn of. Export to parquet or zarr."
         )
     there = {one.id: one for one in inputs_from(images).entries} if images else {}
     if source is None:
-        return export_pictures(job, folder, lambda name, values, facts: _drawn(name, values, facts, None, there))
+        return export_pictures(opened, folder, lambda name, values, facts: _drawn(name, values, facts, None, there))
     with options.load(source) as network:
         if network.sha256 != job.header.model_sha256:
             raise OutputConflict(
                 f"{source} ({network.sha256[:12]}) is not the model of {job.folder} ({job.header.model_sha256[:12]})."
             )
-        return export_pictures(job, folder, lambda name, values, facts: _drawn(name, values, facts, network, there))
+        return export_pictures(
+            opened, folder, lambda name, values, facts: _drawn(name, values, facts, network, there)
+        )
 
 
 def _drawn(

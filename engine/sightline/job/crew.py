@@ -131,7 +131,7 @@ class Crew:
     ):
         self._output, self._inputs, self._engine, self._names = output, inputs, engine, names
         self._again: deque[Task] = deque()  # before anything new
-        self._pending = iter(list(output.pending))
+        self._pending = deque(output.pending)
         self._posts: dict[int, _Post] = {}  # by the hand's identity
         self._troubles: dict[int, _Trouble] = {}
         self._deaths = self._openings = 0
@@ -185,7 +185,8 @@ class Crew:
                     if task is not None:
                         post.tasks.append(task)
                         post.hand.give(task)
-        return any(post.tasks or not post.ready for post in self._posts.values()) or bool(self._again)
+        # A worker that is not ready is waited for only where it has something to do: for some there may be no room.
+        return bool(self._again or self._pending) or any(post.tasks for post in self._posts.values())
 
     def _dismiss(self) -> bool:
         """Let workers finish what they do and go; whether one is still at it."""
@@ -201,8 +202,7 @@ class Crew:
         """The next task; one that may be deadly goes to a worker that has nothing ``beside`` it."""
         if self._again and not (beside and self._again[0].index in self._troubles):
             return self._again.popleft()
-        index = next(self._pending, None)
-        return None if index is None else self._task(index)
+        return self._task(self._pending.popleft()) if self._pending else None
 
     def _task(self, index: int, skip: Mapping[int, str] | None = None) -> Task:
         items = tuple((position, self._inputs.entries[position]) for position in self._output.positions(index))
@@ -301,6 +301,11 @@ class Crew:
         items = tuple((position, self._inputs.entries[position]) for position in positions)
         whole = self._task(index)
         self._again.appendleft(replace(whole, items=items, probe=True))
+
+
+def is_poison(reason: str) -> bool:
+    """Whether an input was set aside because it kills the process that reads or explains it."""
+    return reason.startswith(POISON.partition("{")[0])
 
 
 def deadly(positions: Sequence[int]) -> Generator[tuple[int, ...], bool, list[int]]:

@@ -39,7 +39,7 @@ def write_durably(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
         CannotWrite: the file is removed again.
     """
     digest = hashlib.sha256()
-    with _explained(path), _removed_on_failure(path), path.open("wb") as file:
+    with explained(path), removed_on_failure(path), path.open("wb") as file:
         for piece in pieces:
             digest.update(piece)
             file.write(piece)
@@ -54,12 +54,13 @@ def rename(partial: Path, path: Path) -> None:
     Raises:
         CannotWrite: the file is removed.
     """
-    with _explained(path), _removed_on_failure(partial):
+    with explained(path), removed_on_failure(partial):
         partial.replace(path)
 
 
 @contextmanager
-def _removed_on_failure(path: Path) -> Generator[None]:
+def removed_on_failure(path: Path) -> Generator[None]:
+    """Remove a file that is not whole."""
     try:
         yield
     except BaseException:
@@ -74,7 +75,7 @@ def append_durably(path: Path, text: bytes) -> None:
     Raises:
         CannotWrite: the file is as it was, or ends in an incomplete line if even cutting failed.
     """
-    with _explained(path), path.open("ab", buffering=0) as file:
+    with explained(path), path.open("ab", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             rest = memoryview(text)
@@ -89,7 +90,7 @@ def append_durably(path: Path, text: bytes) -> None:
 
 def cut(path: Path, size: int) -> None:
     """Shorten a file to ``size`` bytes, durably; nothing happens where it is that short."""
-    with _explained(path), path.open("r+b") as file:
+    with explained(path), path.open("r+b") as file:
         if os.fstat(file.fileno()).st_size > size:
             file.truncate(size)
             os.fsync(file.fileno())
@@ -97,7 +98,7 @@ def cut(path: Path, size: int) -> None:
 
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, durably."""
-    with _explained(path):
+    with explained(path):
         if not path.is_dir():
             make_folder(path.parent)
             path.mkdir(exist_ok=True)
@@ -106,7 +107,7 @@ def make_folder(path: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Force the names in a folder to disk."""
-    with _explained(path):
+    with explained(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -121,8 +122,12 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Generator[None]:
-    """Say what could not be written, why, and how much room is left."""
+def explained(path: Path) -> Generator[None]:
+    """Say what could not be written, why, and how much room is left.
+
+    Raises:
+        CannotWrite: instead of an OSError.
+    """
     try:
         yield
     except OSError as reason:

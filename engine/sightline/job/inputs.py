@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, Protocol
 
-from sightline.errors import BadImage, UsageError
+from sightline.errors import BadImage, SightlineError, UsageError
 from sightline.types import FloatArray, Photo
 
 LARGEST = 512 << 20  # bytes of one encoded image
@@ -118,12 +118,7 @@ class Inputs:
     @cached_property
     def files_sha256(self) -> str:
         """Digest of sizes in order: other pictures of the same names are another job; "" where nothing is seen."""
-        digest, seen = hashlib.sha256(), False
-        for one in self.entries:
-            signature = one.signature
-            seen = seen or bool(signature)
-            digest.update((signature or "-1").encode() + b"\0")
-        return digest.hexdigest() if seen else ""
+        return files_sha256(self.entries)
 
     def __str__(self) -> str:
         return describe(len(self), self.sha256)
@@ -135,6 +130,16 @@ def texts_sha256(texts: Iterable[str]) -> str:
     for text in texts:
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()
+
+
+def files_sha256(inputs: Iterable[Input]) -> str:
+    """Digest of what can be seen of inputs without reading them, in order; "" where nothing is seen."""
+    digest, seen = hashlib.sha256(), False
+    for one in inputs:
+        signature = one.signature
+        seen = seen or bool(signature)
+        digest.update((signature or "-1").encode() + b"\0")
+    return digest.hexdigest() if seen else ""
 
 
 def describe(count: int, sha256: str) -> str:
@@ -159,7 +164,8 @@ def load_photo(photograph: Callable[[Any, Photo], tuple[FloatArray, Photo]]) -> 
     """How to load an input that is an image file: read once, digest, decode, and hand to ``photograph``.
 
     Args:
-        photograph: makes a decoded image the model's input; ``Model.photograph`` does.
+        photograph: makes a decoded image the model's input; ``Model.photograph`` does. What it meets in one image,
+            whatever the exception, is that image's fault.
     """
 
     def load(one: Input) -> Loaded:
@@ -168,7 +174,14 @@ def load_photo(photograph: Callable[[Any, Photo], tuple[FloatArray, Photo]]) -> 
         content = one.read()
         place = "" if one.content is None else one.place
         photo = Photo(one.id, one.path, hashlib.sha256(content).hexdigest(), place=place)
-        return Loaded(*photograph(read_image(content, name=place or str(one.path)), photo))
+        name = place or str(one.path)
+        image = read_image(content, name=name)
+        try:
+            return Loaded(*photograph(image, photo))
+        except (SightlineError, MemoryError):  # a refusal tells more; memory is the machine's
+            raise
+        except Exception as reason:
+            raise BadImage(f"{name} cannot be made the model's input: {type(reason).__name__}: {reason}.") from reason
 
     return load
 

@@ -142,6 +142,7 @@ class Manifest:
         shards: those committed, by index, in order.
         set_aside: of those shards, in the order of the inputs.
         size: bytes of the file up to the last line that counts.
+        retried: whether set-asides were tried again, so that input files may have changed since a shard was made.
     """
 
     header: JobHeader
@@ -151,6 +152,7 @@ class Manifest:
     shards: Mapping[int, Shard]
     set_aside: tuple[SetAside, ...]
     size: int
+    retried: bool = False
 
     @property
     def shard_count(self) -> int:
@@ -215,6 +217,7 @@ def read_manifest(out: Path) -> Manifest | None:
     aside: dict[int, list[SetAside]] = {}
     waiting: list[SetAside] = []  # set aside, but their shard is not committed yet
     size = end = len(lines[0]) + 1
+    retried = False
     for number, (line, record) in enumerate(zip(lines[1:], rest, strict=True), 2):
         end += len(line) + 1
         try:
@@ -230,6 +233,7 @@ def read_manifest(out: Path) -> Manifest | None:
                     size = end if not waiting else size
                 case "retried":
                     header = replace(header, files_sha256=record["files_sha256"])
+                    retried = True
                     size = end if not waiting else size
                 case other:
                     raise ValueError(f"unknown kind {other!r}")
@@ -237,7 +241,8 @@ def read_manifest(out: Path) -> Manifest | None:
             raise _damaged(path, number, str(reason)) from reason
     ordered = {index: shards[index] for index in sorted(shards)}
     everything = tuple(one for index in ordered for one in aside[index])
-    return Manifest(header, first["sightline"], first["inputs"], first["inputs_sha256"], ordered, everything, size)
+    known = (header, first["sightline"], first["inputs"], first["inputs_sha256"])
+    return Manifest(*known, ordered, everything, size, retried)
 
 
 def stored_header(out: Path) -> JobHeader | None:
@@ -296,5 +301,5 @@ def _shard(record: Mapping[str, Any]) -> Shard:
     values, table = (None if record[name] is None else FileRecord(**record[name]) for name in ("values", "table"))
     return Shard(
         record["index"], record["rows"], record["dtype"], tuple(record["shape"]), values, table,
-        record.get("batch"), record.get("seconds"),
+        record.get("batch"), record.get("seconds"), record.get("files_sha256"),
     )  # fmt: skip

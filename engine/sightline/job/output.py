@@ -22,7 +22,7 @@ from sightline.job.files import (
     sync_folder,
     write_atomically,
 )
-from sightline.job.inputs import Inputs, describe
+from sightline.job.inputs import Inputs, describe, files_sha256
 from sightline.job.lock import LOCK_NAME, locked
 from sightline.job.manifest import (
     MANIFEST,
@@ -51,8 +51,8 @@ class Output:
         mended: those of them that were done once, and whose files are missing or cut short.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest):
-        self.folder = folder
+    def __init__(self, folder: Path, manifest: Manifest, inputs: Inputs):
+        self.folder, self._inputs = folder, inputs
         self.positions = manifest.positions
         self.header = manifest.header
         damaged = {i for i, shard in manifest.shards.items() if shard.damage(folder, hashes=False)}
@@ -88,9 +88,21 @@ class Output:
 
     def redo(self, indices: Sequence[int]) -> None:
         """Make shards that are done pending again; each counts as it is until it is committed anew."""
-        again = [index for index in indices if index in self._shards]
+        again = {index for index in indices if index in self._shards} - set(self.pending)
         self.pending = sorted([*self.pending, *again])
         self.finished_inputs -= sum(len(self.positions(index)) for index in again)
+
+    def changed(self) -> list[int]:
+        """Shards with rows of input files that have other sizes now, or of which nobody knows what they had."""
+        return [
+            index
+            for index, shard in self._shards.items()
+            if shard.rows and shard.files_sha256 != self._files_sha256(index, self._aside.get(index, ()))
+        ]
+
+    def _files_sha256(self, index: int, set_aside: Sequence[SetAside]) -> str:
+        aside = {one.position for one in set_aside}
+        return files_sha256(self._inputs.entries[i] for i in self.positions(index) if i not in aside)
 
     def revision(self, index: int) -> int:
         """Of a shard that is about to be written: one more than that of the files that are there."""
@@ -120,7 +132,7 @@ class Output:
         Raises:
             CannotWrite: says what is safe and how to go on.
         """
-        with self._told_what_is_safe():
+        with self.told_what_is_safe():
             if len(values):
                 shard = write_shard(self.folder, index, values, table, revision=self.revision(index))
             else:
@@ -133,13 +145,14 @@ class Output:
         Raises:
             CannotWrite: as for ``commit``.
         """
-        with self._told_what_is_safe():
+        with self.told_what_is_safe():
             adopt_shard(self.folder, shard, token)
             return self._record(shard, set_aside)
 
     def _record(self, shard: Shard, set_aside: Sequence[SetAside]) -> Shard:
         now = time.monotonic()
-        shard = replace(shard, seconds=round(now - self._last, 3))
+        digest = self._files_sha256(shard.index, set_aside)
+        shard = replace(shard, seconds=round(now - self._last, 3), files_sha256=digest)
         append_durably(self.folder / MANIFEST, shard_lines(shard, set_aside))
         before, self._last = self._shards.get(shard.index), now
         self._shards[shard.index] = shard
@@ -151,7 +164,8 @@ class Output:
         return shard
 
     @contextmanager
-    def _told_what_is_safe(self) -> Generator[None]:
+    def told_what_is_safe(self) -> Generator[None]:
+        """Add to a ``CannotWrite`` what is safe and how to go on."""
         try:
             yield
         except CannotWrite as reason:
@@ -180,7 +194,8 @@ def open_output(
         header: of the job.
         inputs: what it goes over.
         resume: go on where the same job stopped; a folder without a job is begun all the same.
-        other_files: the input files may have other sizes than when the job began, since some were mended.
+        other_files: the input files may have other sizes than when the job began, since some were mended; shards with
+            rows of such files are made again.
 
     Raises:
         OutputConflict: the folder holds another job, this one while ``resume`` is False, or anything else.
@@ -204,11 +219,14 @@ def open_output(
             cut(out / MANIFEST, manifest.size)
         manifest = manifest or read_manifest(out)
         assert manifest is not None
-        output = Output(out, manifest)
+        output = Output(out, manifest, inputs)
         output.remove_orphans()
+        changed = manifest.header.files_sha256 != header.files_sha256
+        if changed or manifest.retried:  # a call that tried again may have been killed before it came to all of them
+            output.redo(output.changed())
         if resume and output.pending and manifest.shards:
             append_durably(out / MANIFEST, resumed_line(header.plan, header.batch))
-        if manifest.header.files_sha256 != header.files_sha256:
+        if changed:
             append_durably(out / MANIFEST, retried_line(header.files_sha256))
         yield output
 

@@ -88,7 +88,7 @@ class RayEngine:
 
     Raises:
         MissingExtra: Ray is not installed.
-        RayUnreachable: no cluster answers.
+        RayUnreachable: no cluster answers, or no machine of it can hold an actor.
     """
 
     def __init__(self, begin: Begin, count: int, address: str = "", gpus: int = 0):
@@ -105,6 +105,11 @@ class RayEngine:
         self._started = not ray.is_initialized()
         if self._started:
             self._connect(address, count * begin.cores)
+        try:
+            self._check_room(begin.cores, gpus)
+        except RayUnreachable:
+            self.close()
+            raise
         options: dict[str, Any] = {
             "num_cpus": begin.cores, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0,
             "runtime_env": {"env_vars": idle_threads_sleep()},
@@ -123,6 +128,17 @@ class RayEngine:
         except Exception as reason:  # it raises ConnectionError, RuntimeError, ValueError …
             raise RayUnreachable(f"No Ray cluster answers at {address or 'this machine'}: {reason}") from reason
 
+    def _check_room(self, cores: int, gpus: int) -> None:
+        """Refuse actors that Ray would wait for without an end, and without a word."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        rooms = [(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes]
+        if not any(cpus >= cores and there >= gpus for cpus, there in rooms):
+            there = "; ".join(f"{cpu:g} cores and {gpu:g} GPUs" for cpu, gpu in sorted(set(rooms), reverse=True))
+            raise RayUnreachable(
+                f"An actor takes {cores} cores and {gpus} GPUs, and no machine of the Ray cluster has as many: there "
+                f"is one of {there or 'none'}. Give fewer cores with --threads, or --device cpu."
+            )
+
     def start(self) -> Actor:
         return Actor(self._ray, self._kind, replace(self._begin, token=secrets.token_hex(4)))
 
@@ -140,7 +156,7 @@ class RayEngine:
             try:
                 heard.append((actor, self._ray.get(answer)))
             except self._ray.exceptions.RayError as reason:
-                heard.append((actor, Lost(type(reason).__name__)))
+                heard.append((actor, Lost(told(reason))))
         return heard
 
     def _look_for_nodes(self) -> None:
@@ -161,3 +177,9 @@ class RayEngine:
     def close(self) -> None:
         if self._started:
             self._ray.shutdown()
+
+
+def told(reason: Exception) -> str:
+    """Ray's words in one line, without what it indents: ids of the actor, and code."""
+    lines = [line.strip() for line in str(reason).splitlines() if not line[:1].isspace()]
+    return f"{type(reason).__name__}: {' '.join(lines)}".rstrip(" .:")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sightline.dispatch import Plan
 from sightline.errors import BadModel, UsageError
-from sightline.job.files import make_folder
+from sightline.job.files import make_folder, write_atomically
 from sightline.job.inputs import load_photo
 from sightline.job.work import Opened
 from sightline.model import Model, load
@@ -56,7 +56,7 @@ class Explainer:
             for name, content in result.files(self.names):
                 path = self.out / name
                 make_folder(path.parent)
-                path.write_bytes(content)
+                write_atomically(path, [content])
         if self.overlays and not isinstance(result, Collective):
             from sightline.report import write_overlays  # pages and templates, which few jobs need
 

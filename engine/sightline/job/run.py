@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sightline.errors import BadImage, UsageError
-from sightline.job.crew import Crew, Engine
-from sightline.job.inputs import Input, Inputs, Load, texts_sha256
+from sightline.job.crew import Crew, Engine, is_poison
+from sightline.job.inputs import Input, Inputs, Load, Loaded, texts_sha256
 from sightline.job.interrupt import StopRequest, stop_on_interrupt
 from sightline.job.limits import Limits, Watch
 from sightline.job.making import Explain, MadeShard, ShardMaker
@@ -75,6 +75,7 @@ class JobSummary:
         kept: results of the first batches of this run, for a report.
         why: what stopped it.
         restarts: workers that died and were replaced.
+        untried: inputs that were to be tried again and were not, since they killed a worker and there is none.
     """
 
     done: int
@@ -87,6 +88,7 @@ class JobSummary:
     kept: tuple[Result, ...]
     why: str = ""
     restarts: int = 0
+    untried: int = 0
 
 
 def run_job(
@@ -105,6 +107,7 @@ def run_job(
     limits: Limits = NO_LIMITS,
     engine: Engine | None = None,
     names: Callable[[Sequence[str]], Mapping[str, str]] | None = None,
+    accepted: Callable[[], None] | None = None,
 ) -> JobSummary:
     """Go over the inputs and write a row for each, or go on where the same job stopped.
 
@@ -116,7 +119,7 @@ def run_job(
         explain: the method's result for a batch of at most ``header.batch`` images.
         resume: go on with the job that is in ``out``.
         retry_failed: go on, and try inputs again that were set aside: the shards of those that can be loaded now, or
-            that failed after loading, are made anew.
+            that failed after loading, are made anew. Those that killed a worker are left to workers.
         progress: called after each batch and shard, from the calling thread.
         keep: results of so many images, at least if there are as many, are kept; whole batches.
         labels: names of the classes, for a column beside ``target_class``.
@@ -124,6 +127,7 @@ def run_job(
         limits: where the run stops by itself.
         engine: workers that load and explain instead of this process; then ``explain`` and ``keep`` are not used.
         names: file names of inputs by id, for workers whose method writes files.
+        accepted: called once the folder is known to be this job's, before anything is read.
 
     Raises:
         OutputConflict, OutputBusy, DamagedOutput, CannotWrite: see ``open_output``.
@@ -132,13 +136,17 @@ def run_job(
     known = texts_sha256(labels) if labels else ""
     header = replace(header, files_sha256=inputs.files_sha256, labels_sha256=known)
     with open_output(out, header, inputs, resume=resume or retry_failed, other_files=retry_failed) as output:
+        if accepted is not None:
+            accepted()
         run = _Run(output, inputs, progress, limits)
+        deadly = {one.position: one.reason for one in output.set_aside if is_poison(one.reason)}
         if retry_failed:
-            output.redo(_worth_trying(output, inputs, load))
+            run.untried = len(deadly) if engine is None else 0
+            output.redo(_worth_trying(output, inputs, load, workers=engine is not None))
             run.skipped = run.seen = output.finished_inputs
         with stop_on_interrupt(run.report) as run.stop:
             if engine is None:
-                run.alone(load, ShardMaker(output.header, explain, labels, run.keeper(keep)), decoders)
+                run.alone(load, ShardMaker(output.header, explain, labels, run.keeper(keep)), decoders, deadly)
             else:
                 run.together(Crew(output, inputs, engine, names))
         return run.summary()
@@ -173,11 +181,16 @@ def _pending(output: Output, inputs: Inputs) -> Iterator[tuple[int, Input]]:
             yield position, inputs.entries[position]
 
 
-def _worth_trying(output: Output, inputs: Inputs, load: Load) -> list[int]:
-    """Shards with an input set aside that can be loaded now; one that cannot leaves its shard as it is."""
+def _worth_trying(output: Output, inputs: Inputs, load: Load, *, workers: bool) -> list[int]:
+    """Shards with an input set aside that can be loaded now; one that cannot leaves its shard as it is.
+
+    One that killed a worker is not loaded here: workers, if there are any, may try it.
+    """
     found: dict[int, bool] = {}
     for one in output.set_aside:
-        if not found.get(one.shard):
+        if is_poison(one.reason):
+            found[one.shard] = found.get(one.shard, False) or workers
+        elif not found.get(one.shard):
             try:
                 load(inputs.entries[one.position])
                 found[one.shard] = True
@@ -192,20 +205,33 @@ class _Run:
     def __init__(self, output: Output, inputs: Inputs, progress: Callable[[Progress], None] | None, limits: Limits):
         self.output, self.inputs, self.progress, self.watch = output, inputs, progress, Watch(limits)
         self.skipped = self.seen = output.finished_inputs
-        self.written = self.restarts = 0
+        self.written = self.restarts = self.untried = 0
         self.kept: list[Result] = []
         self.stop = StopRequest()
         self.why = ""
         self.reporting = False
         self.maker: ShardMaker | None = None
 
-    def alone(self, load: Load, maker: ShardMaker, decoders: int | None) -> None:
-        """Finish the pending shards one after the other in this process; one is committed while the next is made."""
+    def alone(self, load: Load, maker: ShardMaker, decoders: int | None, skip: Mapping[int, str]) -> None:
+        """Finish the pending shards one after the other in this process; one is committed while the next is made.
+
+        Args:
+            load: reads an input.
+            maker: makes a shard.
+            decoders: threads that load.
+            skip: positions that are set aside untouched, with the reason.
+        """
         self.maker = maker
+
+        def read(item: tuple[int, Input]) -> Loaded:
+            if item[0] in skip:
+                raise BadImage(skip[item[0]])
+            return load(item[1])
+
         ahead = 2 * self.output.header.batch  # one batch that waits while the next is decoded
         workers = decoders or min(DECODERS, os.cpu_count() or 1)
         todo = _pending(self.output, self.inputs)
-        loaded = prefetch(todo, lambda item: load(item[1]), threads=workers, ahead=ahead)
+        loaded = prefetch(todo, read, threads=workers, ahead=ahead)
         longest: float | None = None
         self.report()
         with closing(loaded), ThreadPoolExecutor(1, thread_name_prefix="sightline-commit") as committer:
@@ -215,7 +241,8 @@ class _Run:
                     if self._stops(longest):
                         break
                     begun = self.watch.seconds
-                    made = maker.make(index, loaded, len(self.output.positions(index)), self._advance)
+                    with self.output.told_what_is_safe():  # pictures beside the rows take room too
+                        made = maker.make(index, loaded, len(self.output.positions(index)), self._advance)
                     if committing is not None:
                         committing.result()
                     committing = committer.submit(self._commit, made)
@@ -290,6 +317,7 @@ class _Run:
             kept=tuple(self.kept),
             why=self._reason() if stopped else "",
             restarts=self.restarts,
+            untried=self.untried,
         )
 
     def _advance(self, count: int) -> None:

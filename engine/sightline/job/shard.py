@@ -62,6 +62,8 @@ class Shard:
         table: the Parquet file, likewise.
         batch: images that were explained at once, where memory did not suffice for the job's batch; else None.
         seconds: from the commit before to its own, by a clock that nobody sets; None where nobody measured.
+        files_sha256: of the sizes of the files that its rows are of, in order; "" where nothing is seen of them, None
+            where nobody looked.
     """
 
     index: int
@@ -72,6 +74,7 @@ class Shard:
     table: FileRecord | None
     batch: int | None = None
     seconds: float | None = None
+    files_sha256: str | None = None
 
     @classmethod
     def empty(cls, index: int, dtype: str) -> Shard:

@@ -50,26 +50,24 @@ class Standing:
         return self.rows + self.set_aside
 
 
-def standing(job: Job) -> Standing:
-    """Where a job stands, from its manifest."""
-    manifest = job.manifest
-    timed = [
-        (len(manifest.positions(i)), shard.seconds) for i, shard in job.shards.items() if shard.seconds is not None
-    ]
+def standing(*jobs: Job) -> Standing:
+    """Where a job stands, from its manifest; several are the parts of a bank, in order, and count together."""
+    shards = [(job, index, shard) for job in jobs for index, shard in job.shards.items()]
+    timed = [(len(job.manifest.positions(i)), shard.seconds) for job, i, shard in shards if shard.seconds is not None]
     whole, last = _rate(timed), _rate(timed[-LAST:])
-    done = len(job) + len(job.set_aside)
-    left = manifest.inputs - done
+    inputs, rows = sum(job.manifest.inputs for job in jobs), sum(map(len, jobs))
+    aside = [one for job in jobs for one in job.set_aside]
     return Standing(
-        inputs=manifest.inputs,
-        rows=len(job),
-        set_aside=len(job.set_aside),
-        reasons=tuple(Counter(_kind(one.reason, (one.id, one.path)) for one in job.set_aside).most_common()),
-        shards=(len(job.shards), manifest.shard_count),
+        inputs=inputs,
+        rows=rows,
+        set_aside=len(aside),
+        reasons=tuple(Counter(_kind(one.reason, (one.id, one.path)) for one in aside).most_common()),
+        shards=(len(shards), sum(job.manifest.shard_count for job in jobs)),
         seconds=sum(seconds for _, seconds in timed) if timed else None,
         rate=(whole, last),
-        seconds_left=left / last if last else None,
-        smaller_batches=sum(shard.batch is not None for shard in job.shards.values()),
-        writer=writer(job.folder),
+        seconds_left=(inputs - rows - len(aside)) / last if last else None,
+        smaller_batches=sum(shard.batch is not None for _, _, shard in shards),
+        writer=next(filter(None, (writer(job.folder) for job in jobs)), ""),
     )
 
 

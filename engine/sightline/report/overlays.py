@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sightline.file_names import free_name
 from sightline.image import encode_png
+from sightline.job.files import make_folder, write_atomically
 from sightline.report.figure import draw_figure
 from sightline.report.panel import Panel, panels
 from sightline.types import Result
@@ -23,8 +24,11 @@ def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) 
         result: any that has a renderer.
         folder: made if it is not there.
         labels: names of the classes, for the titles.
+
+    Raises:
+        CannotWrite: no space or no permission.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.absolute())
     taken: set[str] = set()
     written: list[Path] = []
     for row in (None, *range(len(result.photos))):
@@ -34,7 +38,7 @@ def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) 
         for panel in drawn:
             path = folder / f"{stem}{'.' + panel.name if panel.name else ''}.png"
             title = _title(panel, base if row is not None else "", labels)
-            path.write_bytes(encode_png(draw_figure(panel, title)))
+            write_atomically(path, [encode_png(draw_figure(panel, title))])
             written.append(path)
     return written
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sightline import __version__
 from sightline.colour import number
+from sightline.job.files import make_folder, write_atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -27,14 +28,16 @@ def page_chunks(template: str, **values: object) -> Iterator[str]:
 
 
 def save_chunks(path: str | Path, chunks: Iterator[str]) -> Path:
-    """Write a page as it comes; an older one is replaced once the new one is whole."""
+    """Write a page as it comes; an older one is replaced once the new one is whole.
+
+    Raises:
+        CannotWrite: no space or no permission.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
+    make_folder(path.absolute().parent)
     # Paths that are not valid UTF-8 on disk reach here as lone surrogates: they are shown as question marks.
-    with unfinished.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        file.writelines(chunks)
-    return unfinished.replace(path)
+    write_atomically(path, (chunk.encode("utf-8", "replace") for chunk in chunks))
+    return path
 
 
 def save_page(path: str | Path, template: str, **values: object) -> Path:

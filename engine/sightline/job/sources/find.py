@@ -5,19 +5,20 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from sightline.errors import NoImages
-from sightline.image import no_image, walk_images
+from sightline.image import is_image, no_image, walk_images
 from sightline.job.sources.files import absolute, distinct_names, files_of
 from sightline.job.sources.listing import Chain, Listing
 from sightline.job.sources.parquet import as_store, parquet_rows
-from sightline.job.sources.remote import remote_files, remote_names
+from sightline.job.sources.remote import Remote, remote_files, remote_names
 from sightline.job.sources.tar import TarShard
 
 _BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<choices>[^{}]*,[^{}]*))\}")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # the first alone is read, see TarShard
 _PARQUET = re.compile(r"(?P<file>.+\.parquet)(?::(?P<column>[^/:]+))?$")
 
 
@@ -28,6 +29,12 @@ class _Named:
     kind: str  # "files", "tar", "parquet" or "url"
     place: str
     column: str | None = None
+    found: tuple[Remote, ...] = field(default=(), compare=False)
+
+    @property
+    def is_outright(self) -> bool:
+        """Whether a URL is that of the one file that is there."""
+        return len(self.found) == 1 and self.found[0].url == self.place
 
 
 def find_inputs(paths: Sequence[Path | str]) -> Chain:
@@ -58,9 +65,7 @@ def find_inputs(paths: Sequence[Path | str]) -> Chain:
                 case "parquet":
                     parts.append(parquet_rows(as_store(one.place), prefixes[one.place], one.column))
                 case "url":
-                    found = remote_names(one.place)
-                    outright = len(found) == 1 and found[0].url == one.place
-                    parts.append(remote_files(found, named=outright))
+                    parts.append(remote_files(one.found, named=one.is_outright))
                 case _:
                     pass
     chain = Chain(parts)
@@ -93,26 +98,29 @@ def spelt_out(text: str) -> Iterator[str]:
 
 def _named(text: str) -> Iterator[_Named]:
     """What one argument names; a pattern may name several archives."""
-    if "://" in text:
-        yield from _behind(text)
-        return
-    path = Path(text)
-    if path.is_dir():
+    is_url = "://" in text
+    if not is_url and Path(text).is_dir():
         yield from _folder(text)
         return
     table = _PARQUET.match(text)
-    if table is not None or text.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        name = table["file"] if table is not None else text
-        matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
-        if not matches:
-            raise NoImages(f"There is no file {name!r}.")
-        for match in matches:
-            if table is not None:
-                yield _Named("parquet", absolute(match), table["column"])
-            else:
-                yield _Named("tar", absolute(match))
-        return
-    yield _Named("files", text)
+    if table is not None:
+        yield from (_Named("parquet", place, table["column"]) for place in _places(table["file"], is_url))
+    elif text.lower().endswith(_ARCHIVES):
+        yield from (_Named("tar", place) for place in _places(text, is_url))
+    elif is_url:
+        yield from _behind(text)
+    else:
+        yield _Named("files", text)
+
+
+def _places(name: str, is_url: bool) -> list[str]:
+    """The archives that a name or a pattern means."""
+    if is_url:
+        return [found.url for found in remote_names(name)] if glob.has_magic(name) else [name]
+    matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+    if not matches:
+        raise NoImages(f"There is no file {name!r}.")
+    return [absolute(match) for match in matches]
 
 
 def _folder(text: str) -> Iterator[_Named]:
@@ -128,14 +136,12 @@ def _folder(text: str) -> Iterator[_Named]:
 
 
 def _behind(url: str) -> Iterator[_Named]:
-    table = _PARQUET.match(url)
-    if table is not None and not glob.has_magic(url):
-        yield _Named("parquet", table["file"], table["column"])
-        return
-    if url.lower().endswith(".tar"):
-        if glob.has_magic(url):
-            yield from (_Named("tar", found.url) for found in remote_names(url))
-        else:
-            yield _Named("tar", url)
-        return
-    yield _Named("url", url)
+    """A URL of an image, a pattern or a folder; or, where no images are, of shards."""
+    found = tuple(remote_names(url))
+    one = _Named("url", url, found=found)
+    if not one.is_outright and not any(is_image(PurePosixPath(each.name).name) for each in found):
+        shards = [each.url for each in found if each.name.lower().endswith(".tar")]
+        yield from (_Named("tar", shard) for shard in shards)
+        if shards:
+            return
+    yield one

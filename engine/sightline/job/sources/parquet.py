@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ class _Table:
         self.store = store
         opened: BinaryIO | None = None
         try:
+            store.length()  # where nobody says it, there is no reading from the end
             opened = store.open()
             self.file: Any = pq.ParquetFile(opened, buffer_size=1 << 20, pre_buffer=False)
             self._source = opened
@@ -133,6 +135,10 @@ class _Table:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._source.close()
 
     def texts(self, column: str) -> Iterator[str | None]:
@@ -145,6 +151,7 @@ class _Reader:
 
     def __init__(self, store: Store, column: str):
         self._table, self._column = _Table(store), column
+        weakref.finalize(self, self._table.close)  # only then: a thread may still read from one that was let go
         self._lock = threading.Lock()
         self._pieces: OrderedDict[int, list[bytes | None]] = OrderedDict()  # by their first row
         self._coming: Iterator[Any] = iter(())

@@ -9,18 +9,23 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from sightline.errors import BadImage, MissingExtra, UsageError
-from sightline.job.inputs import check_size
+from sightline.job.inputs import LARGEST, check_size
 
 Found = TypeVar("Found")
 TRIES = 3  # of a read behind a URL, the second after PAUSE seconds, the third after twice as many
 PAUSE = 0.5
+PIECE = 1 << 20  # bytes of one read where the length is unknown
 
 
 class Store(Protocol):
     """A file; ``str`` gives its place."""
 
     def length(self) -> int:
-        """Bytes."""
+        """Bytes.
+
+        Raises:
+            BadImage: nobody says how many.
+        """
         ...
 
     def open(self) -> BinaryIO:
@@ -76,8 +81,16 @@ class RemoteFile:
         return self.url
 
     def length(self) -> int:
+        size = self.told_size()
+        if size is None:
+            raise BadImage(f"{self.url} is of unknown length: its server does not say it. Copy it to this machine.")
+        return size
+
+    def told_size(self) -> int | None:
+        """Bytes; None where the server does not say, as with answers in chunks."""
         system, path = opened(self.url)
-        return int(patiently(lambda: system.size(path), self.url) or 0)
+        size = patiently(lambda: system.size(path), self.url)
+        return None if size is None else int(size)
 
     def open(self) -> BinaryIO:
         system, path = opened(self.url)
@@ -86,6 +99,23 @@ class RemoteFile:
     def read(self, start: int, length: int) -> bytes:
         system, path = opened(self.url)
         return bytes(patiently(lambda: system.cat_file(path, start=start, end=start + length), self.url))
+
+    def read_at_most(self, length: int) -> bytes:
+        """So many bytes from the beginning, fewer where it ends before; for a file of unknown length.
+
+        Raises:
+            BadImage: it cannot be read.
+        """
+
+        def read() -> bytes:
+            parts, left = list[bytes](), length
+            with self.open() as reader:
+                while left > 0 and (part := reader.read(min(left, PIECE))):
+                    parts.append(part)
+                    left -= len(part)
+            return b"".join(parts)
+
+        return patiently(read, self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +133,14 @@ class RemoteImage:
         return "" if self.size < 0 else str(self.size)
 
     def read(self) -> bytes:
-        size = self.size if self.size >= 0 else RemoteFile(self.url).length()
-        check_size(self.url, size)
-        return RemoteFile(self.url).read(0, size)
+        file = RemoteFile(self.url)
+        size = self.size if self.size >= 0 else file.told_size()
+        if size is not None:
+            check_size(self.url, size)
+            return file.read(0, size)
+        content = file.read_at_most(LARGEST + 1)
+        check_size(self.url, len(content))
+        return content
 
 
 @dataclass(frozen=True, slots=True)

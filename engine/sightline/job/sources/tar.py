@@ -102,6 +102,7 @@ def _members(store: Store) -> Iterator[tarfile.TarInfo]:
         tarfile.TarError: it ends or changes its mind in between.
     """
     try:
+        length = store.length()
         file = store.open()
     except (OSError, BadImage) as reason:
         raise UsageError(f"{store} cannot be opened: {getattr(reason, 'strerror', None) or reason}.") from reason
@@ -113,7 +114,6 @@ def _members(store: Store) -> Iterator[tarfile.TarInfo]:
                 "already: store the shard as a plain .tar."
             )
         file.seek(0)
-        length = store.length()
         if length == 0:
             raise tarfile.ReadError("it is empty")
         with tarfile.TarFile(fileobj=cast(BinaryIO, _Headers(file)), errorlevel=1) as archive:
