@@ -38,7 +38,7 @@ def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) 
         for panel in drawn:
             path = folder / f"{stem}{'.' + panel.name if panel.name else ''}.png"
             title = _title(panel, base if row is not None else "", labels)
-            write_atomically(path, [encode_png(draw_figure(panel, title))])
+            write_atomically(path, [encode_png(draw_figure(panel, title))], durably=False)
             written.append(path)
     return written
 
