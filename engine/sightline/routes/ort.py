@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -142,20 +143,22 @@ class OrtOracle(GraphOracle):
 
         assert self.bound_to is not None
         title = self.model.path.name
-        captured = captured and self.bound_to == "cuda"
-        try:
-            session = open_graph(graph, self.settings, title, captured=captured)
-        except MissingProvider:  # some nodes run on the CPU, shapes say: there is no graph of all launches
-            if not captured:
-                raise
-            captured, session = False, open_graph(graph, self.settings, title)
+
+        def uncaptured() -> Any:
+            return open_graph(graph, self.settings, title)
 
         def translated(reason: Exception) -> Exception:
             return _translated(reason, f"ONNX Runtime cannot run {title}")
 
+        session: Any = None
+        if captured and self.bound_to == "cuda":
+            with contextlib.suppress(MissingProvider):  # nodes on the CPU, for shapes say: no graph of all launches
+                session = open_graph(graph, self.settings, title, captured=True)
+        plain = None if session is None else uncaptured
         return BoundSession(
-            session, onnxruntime, self.bound_to, names, translated, captured=captured, number=self.settings.gpu
-        )
+            session or uncaptured(), onnxruntime, self.bound_to, names, translated,
+            uncaptured=plain, number=self.settings.gpu,
+        )  # fmt: skip
 
     def scoring(self, graph: ir.Model, target: Target) -> ir.Model:
         """The graph with the target's score as its only output."""
