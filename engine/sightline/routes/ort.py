@@ -28,7 +28,16 @@ from sightline.routes.base import Device, Forecast, Request, Route, Settings
 from sightline.routes.bound import BoundSession
 from sightline.routes.dense_sweep import dense_sweep
 from sightline.routes.device_sweep import DeviceDenseSweep
-from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles, rows_at_most
+from sightline.routes.engines import (
+    Chip,
+    cache_options,
+    cache_root,
+    engine_key,
+    precision_of,
+    profiles,
+    rows_at_most,
+    sayable,
+)
 from sightline.routes.oracle import GraphOracle, Values
 from sightline.routes.providers import (
     PROVIDERS,
@@ -248,14 +257,15 @@ def open_graph(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = PROVIDERS[settings.device]
     missing = missing_libraries(settings.device, onnxruntime)
-    serialised = serialise(graph)
+    given, renamed = sayable(graph) if settings.device == "tensorrt" else (graph, dict[str, str]())
+    serialised = serialise(given)
     weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in serialised.weights.values()]
     options.add_external_initializers(list(serialised.weights), weights)
     try:
         session: Any = onnxruntime.InferenceSession(
             serialised.graph,
             options,
-            providers=[(provider, provider_options(graph, serialised, settings, captured=captured))],
+            providers=[(provider, provider_options(given, serialised, settings, captured=captured))],
             enable_fallback=0,  # a provider that fails is an error, never a silent CPU run
         )
         session.weights = weights  # it reads them where they lie, so they live as long as it does
@@ -277,7 +287,9 @@ def open_graph(
                 + ". What runs elsewhere is not counted as TensorRT: use --device cuda."
             )
         reference = Settings(threads=settings.threads)
-        return ProvenSession(session, lambda: open_graph(graph, reference, title), precision_of(graph), title)
+        return ProvenSession(
+            session, lambda: open_graph(given, reference, title), precision_of(graph), title, renamed
+        )
     return session
 
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import io
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -121,10 +122,19 @@ class ProvenSession:
         reference: makes a session over the same graph on the CPU, when the first run comes.
         precision: what the graph computes in; see ``TOLERANCES``.
         title: of the model.
+        renamed: what both call inputs, by what the caller calls them, where that differs.
     """
 
-    def __init__(self, session: Any, reference: Callable[[], Any], precision: str, title: str):
+    def __init__(
+        self,
+        session: Any,
+        reference: Callable[[], Any],
+        precision: str,
+        title: str,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ):
         self._session, self._reference, self._precision, self._title = session, reference, precision, title
+        self._renamed = renamed
         self.proven = False
 
     def run(self, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
@@ -133,9 +143,10 @@ class ProvenSession:
         Raises:
             EngineMismatch: the first run differs from the reference by more than the precision explains.
         """
-        found = self._session.run(names, dict(feed))
+        given = {self._renamed.get(name, name): array for name, array in feed.items()}
+        found = self._session.run(names, given)
         if not self.proven:
-            self._prove(found, self._reference().run(names, dict(feed)))
+            self._prove(found, self._reference().run(names, given))
             self.proven = True
         return found
 
