@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,6 +99,26 @@ def test_cuda_is_told_to_be_exact_and_steady() -> None:
         "device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "0"
     }  # fmt: skip
     assert (captured["device_id"], captured["enable_cuda_graph"]) == ("3", "1")
+
+
+def test_runtimes_conflict_where_they_share_a_folder(monkeypatch, tmp_path: Path) -> None:
+    """One that was put in front of another hides it; two in one folder overwrite each other."""
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    (here,) = ort.installed_runtimes()
+    assert here.startswith("onnxruntime"), "of the environment that runs this"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("raise AssertionError('imported')")
+    expected = dict[str, str]()
+    for name, version in (("onnxruntime-directml", "1.20.0"), ("onnxruntime-openvino", "1.19.2")):
+        about = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
+        about.parent.mkdir()
+        about.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        expected[name] = version
+        importlib.invalidate_caches()
+        assert ort.installed_runtimes() == expected
+    (obstacle,) = ort.provider_obstacles("cpu")
+    assert "onnxruntime-openvino and onnxruntime-directml are both installed" in obstacle
 
 
 def test_engines_are_tied_to_the_device_that_runs_them(monkeypatch) -> None:

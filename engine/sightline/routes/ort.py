@@ -10,6 +10,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -353,15 +354,21 @@ def chip(gpu: int = 0) -> Chip:
 
 
 def installed_runtimes() -> dict[str, str]:
-    """Version by distribution of every ONNX Runtime installed; they share one import folder, so one is right."""
+    """Version by distribution of every ONNX Runtime in the folder of the one that is imported: one of them is right.
+
+    What lies elsewhere on the path, behind that folder, is never imported and overwrites nothing.
+    """
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        return {}
+    folder = Path(spec.origin).resolve().parents[1]
     names = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {
+        name: one.version
+        for name in names
+        for one in importlib.metadata.distributions(name=name)
+        if Path(str(one.locate_file(""))).resolve() == folder
+    }
 
 
 def available_providers() -> list[str]:
