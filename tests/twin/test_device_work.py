@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -218,6 +219,34 @@ def test_what_does_not_fit_the_memory_is_halved(open_problem: Open, monkeypatch:
     monkeypatch.setattr(oracle, "values", small)
     found = oracle.gradient(images, logit(1))
     assert seen == [7, 3, 3, 1]
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("room", "seen"), [(5, [3, 3, 1]), (3, [3, 3, 1]), (2, [1] * 7)])
+def test_rows_that_find_no_room_ahead_travel_when_they_are_wanted(
+    open_problem: Open, monkeypatch: pytest.MonkeyPatch, room: int, seen: list[int]
+) -> None:
+    """``room`` rows on the device at a time, of which those that come are some."""
+    problem = convolutional()
+    model, images = open_problem(problem), problem.images(4, 7)
+    oracle = AutogradOracle(model, Settings(threads=1, batch=3))
+    expected, there, values, run = oracle.gradient(images, logit(1)), list[Any](), oracle.values, list[int]()
+
+    def bring(array: np.ndarray) -> Callable[[], torch.Tensor]:
+        if len(array) + sum(len(one()) for one in there if one() is not None) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        tensor = torch.from_numpy(array.copy())
+        there.append(weakref.ref(tensor))
+        return lambda: tensor
+
+    def counted(given: torch.Tensor, *rest: Any) -> Any:
+        run.append(len(given))
+        return values(given, *rest)
+
+    monkeypatch.setattr(oracle._transfers, "bring", bring)
+    monkeypatch.setattr(oracle, "values", counted)
+    found = oracle.gradient(images, logit(1))
+    assert run == seen
     np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-7)
 
 

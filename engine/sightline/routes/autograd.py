@@ -185,12 +185,19 @@ class AutogradOracle(GraphOracle):
         def bring(rows: slice) -> tuple[slice, Callable[[], torch.Tensor]]:
             return rows, self._transfers.bring(filled_batch(images[rows], self.model.input.batch)[0])
 
+        def bring_ahead(rows: slice) -> None:
+            nonlocal coming
+            try:
+                coming = bring(rows) if rows.stop > rows.start else None
+            except self._torch.OutOfMemoryError:  # they travel when it is their turn
+                coming = None
+
         def run(rows: slice) -> Callable[[], _Part]:
             nonlocal coming
-            mine = coming[1] if coming is not None and coming[0] == rows else bring(rows)[1]
-            ahead = slice(rows.stop, min(rows.stop + rows.stop - rows.start, len(images)))
-            coming = bring(ahead) if ahead.stop > ahead.start else None
             with self._in_memory():
+                brought, coming = coming, None
+                mine = brought[1] if brought is not None and brought[0] == rows else bring(rows)[1]
+                bring_ahead(slice(rows.stop, min(rows.stop + rows.stop - rows.start, len(images))))
                 own = target.take(range(rows.start, rows.stop))
                 return self._gradient(mine(), images[rows], own, rule, layer, first)
 
