@@ -19,7 +19,6 @@ from sightline.graph.serialise import Serialised
 
 USUAL, MOST = 16, 64  # rows of a run that an engine is tuned for, and that it takes, where no batch was asked for
 APART = frozenset(":,")  # signs that part what is said of profiles
-LONGEST = 1 << 20  # of a list that is no batch
 FOLDER = Path("sightline") / "tensorrt"  # below the user's cache folder
 
 
@@ -82,7 +81,7 @@ def profiles(graph: ir.Model, *, batch: int | None, size: tuple[int, int] | None
         if None not in dims:
             continue
         inner = _inner(str(value.name), dims, size)
-        rows = (dims[0],) * 3 if dims[0] is not None else _rows(len(dims), batch)
+        rows = (dims[0],) * 3 if dims[0] is not None else (1, batch or USUAL, rows_at_most(batch))
         for found, count in zip((least, usual, largest), rows, strict=True):
             found.append(f"{value.name}:{'x'.join(map(str, (count, *inner)))}")
     if not least:
@@ -92,13 +91,6 @@ def profiles(graph: ir.Model, *, batch: int | None, size: tuple[int, int] | None
         f"trt_profile_{name}_shapes": ",".join(found)
         for name, found in zip(names, (least, usual, largest), strict=True)
     }
-
-
-def _rows(rank: int, batch: int | None) -> tuple[int, int, int]:
-    """Least, usual and largest first size: of a list of rows (n, C), or of a batch."""
-    if rank == 2:
-        return 1, min(LONGEST, 1 << 14), LONGEST
-    return 1, batch or USUAL, rows_at_most(batch)
 
 
 def rows_at_most(batch: int | None) -> int:
