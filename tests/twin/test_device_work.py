@@ -16,10 +16,11 @@ from sightline.errors import EngineMismatch, NoRoute, UsageError
 from sightline.methods.gradient.class_visualisation import ClassVisualisation
 from sightline.methods.gradient.saliency import Saliency
 from sightline.model import Model
+from sightline.precision import TOLERANCES
 from sightline.routes.autograd import ROUTE, AutogradOracle
 from sightline.routes.base import Settings
 from sightline.target import logit, top
-from sightline.twin.arithmetic import TOLERANCES, arithmetic
+from sightline.twin.arithmetic import arithmetic
 from sightline.twin.graphed import MOST, GraphedRuns
 from sightline.twin.transfers import Transfers
 from sightline.types import Batch

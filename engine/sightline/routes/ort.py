@@ -45,6 +45,7 @@ from sightline.routes.providers import (
     TENSORRT,
     ProvenSession,
     advice,
+    check_precision,
     check_started,
     cuda_options,
     missing_libraries,
@@ -324,7 +325,7 @@ def provider_options(
         UsageError: see ``profiles`` and ``cache_options``.
     """
     if settings.device == "cuda":
-        return cuda_options(settings.gpu, captured=captured)
+        return cuda_options(settings.gpu, settings.precision, captured=captured)
     if settings.device == "tensorrt":
         ranges = profiles(graph, batch=settings.batch, size=settings.size)
         key = engine_key(serialised, precision_of(graph), chip(settings.gpu), ranges)
@@ -405,17 +406,18 @@ def provider_obstacles(device: Device) -> list[str]:
 
 
 def provider_title(settings: Settings) -> str:
-    """The provider and, where there are several, its GPU."""
-    return PROVIDERS[settings.device] + (f" on GPU {settings.gpu}" if settings.gpu else "")
+    """The provider, where there are several its GPU, and a precision that was asked for."""
+    parts = [PROVIDERS[settings.device] + (f" on GPU {settings.gpu}" if settings.gpu else "")]
+    return ", ".join(parts if settings.precision == "fp32" else [*parts, settings.precision])
 
 
 def graph_carries_precision(settings: Settings) -> list[str]:
     """Why a precision cannot be chosen for a graph as it is."""
-    if settings.precision == "fp32":
+    if settings.precision == "fp32" or (settings.precision, settings.device) == ("tf32", "cuda"):
         return []
     return [
         f"A precision ({settings.precision}) can be chosen for the torch twin alone; on ONNX Runtime it is the "
-        "graph's. Use sightline quantize to make a graph of another."
+        "graph's, but for tf32 with --device cuda. Use sightline quantize to make a graph of another."
     ]
 
 
@@ -438,7 +440,16 @@ class OrtRoute(Route):
         return provider_title(settings)
 
     def open(self, model: Model, settings: Settings) -> OrtOracle:
-        return OrtOracle(model, settings)
+        """Scores in TF32 are compared with the CPU's before anything else is.
+
+        Raises:
+            EngineMismatch: they differ by more than the precision explains.
+        """
+        oracle = OrtOracle(model, settings)
+        if settings.precision != "fp32":
+            images, exact = oracle.noise(1), OrtOracle(model, Settings(threads=settings.threads))
+            check_precision(oracle.logits(images), exact.logits(images), settings.precision, model.path.name)
+        return oracle
 
 
 ROUTE = OrtRoute()

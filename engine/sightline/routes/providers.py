@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import EngineMismatch, MissingProvider
+from sightline.precision import TOLERANCES as SCORE_TOLERANCES
+from sightline.precision import Precision
 from sightline.routes.base import Device
 
 PROVIDERS: dict[Device, str] = {
@@ -39,19 +41,20 @@ LIBRARIES: dict[Device, Mapping[str, str]] = {
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 5e-2}
 
 
-def cuda_options(gpu: int, *, captured: bool) -> dict[str, str]:
+def cuda_options(gpu: int, precision: Precision, *, captured: bool) -> dict[str, str]:
     """What the CUDA provider is told.
 
     Convolutions choose their algorithm by rule: an exhaustive search would begin again with every new shape. Products
-    are in float32 proper, since all that other routes compute is held to them.
+    are in float32 proper unless TF32 was asked for, since all that other routes compute is held to them.
 
     Args:
         gpu: number of the device, as CUDA counts.
+        precision: "fp32" or "tf32".
         captured: its launches may be captured as CUDA graphs.
     """
     return {
         "device_id": str(gpu),
-        "use_tf32": "0",
+        "use_tf32": str(int(precision == "tf32")),
         "cudnn_conv_algo_search": "HEURISTIC",
         "enable_cuda_graph": str(int(captured)),
     }
@@ -184,6 +187,20 @@ def apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
         return float("inf")
     largest = float(np.nanmax(np.abs(other), initial=0))
     return float(np.nanmax(np.abs(one - other), initial=0)) / max(largest, 1e-12)
+
+
+def check_precision(found: NDArray[Any], exact: NDArray[Any], precision: Precision, title: str) -> None:
+    """That scores in another precision are near those in fp32.
+
+    Raises:
+        EngineMismatch: they are not.
+    """
+    worst, accepted = apart(found, exact), SCORE_TOLERANCES[precision]
+    if not worst <= accepted:
+        raise EngineMismatch(
+            f"In {precision} the scores of {title} differ by {worst:.3g} (relative; {accepted:g} is accepted). "
+            "Use --precision fp32."
+        )
 
 
 def visible_name(gpu: int, visible: str) -> str:
