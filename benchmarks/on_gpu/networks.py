@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from functools import partial
 from typing import Any
 
@@ -51,7 +52,7 @@ def provider(setting: Setting) -> None:
 
 
 def forward(setting: Setting) -> None:
-    """Class scores: parity, then images per second beside torch in eager mode, fp32 and fp16."""
+    """Class scores: parity, then images per second beside torch in eager mode, in the same precision."""
     import torch
 
     provider(setting)
@@ -71,12 +72,12 @@ def _forward(setting: Setting, title: str, torch: Any) -> None:
     device: Any = setting.device
     half = to_half(found.model.path, setting.folder / f"{found.model.path.stem}.fp16.onnx")
     with load(half, preset="imagenet", size=(found.side, found.side)) as halved:
-        models = {"fp32": found.model, "fp16": halved}
-        for name, model in models.items():
+        models = {"fp32": (found.model, 1e-4), "tf32": (found.model, 1e-2), "fp16": (halved, 2e-2)}
+        for name, (model, tolerance) in models.items():
             if setting.dry and name == "fp16":
                 continue
-            oracle = ort.OrtOracle(model, Settings(device, batch=batch, memory=16 << 30))
-            tolerance = 1e-4 if name == "fp32" else 2e-2
+            chosen: Any = "tf32" if name == "tf32" else "fp32"
+            oracle = ort.OrtOracle(model, Settings(device, batch=batch, memory=16 << 30, precision=chosen))
             few = partial(oracle.logits, images.tensor[:8])
             setting.check(f"scores of {title}, {name}", partial(near, few, exact, tolerance))
             if not setting.dry:
@@ -85,13 +86,10 @@ def _forward(setting: Setting, title: str, torch: Any) -> None:
                 setting.emit("note", name=f"nodes of {title}, {name}", note=str(counts))
             tensor, peers = torch.from_numpy(images.tensor), {}
             for arranged, (module, layout) in layouts(setting, found.module).items():
-                for tf32 in (False, True):
-                    if name == "fp16" and tf32:
-                        continue
-                    dtype = torch.float16 if name == "fp16" else torch.float32
-                    peers[f"torch eager{arranged}, {'TF32' if tf32 else name}"] = partial(
-                        by_torch, module.to(dtype), tensor, layout, dtype, setting.device, tf32
-                    )
+                dtype = torch.float16 if name == "fp16" else torch.float32
+                peers[f"torch eager{arranged}, {'TF32' if name == 'tf32' else name}"] = partial(
+                    by_torch, module.to(dtype), tensor, layout, dtype, setting.device, name == "tf32"
+                )
             case = f"forward, {found.title}, {found.side}², {batch} at once, from and to the host, {name}"
             setting.race(
                 partial(oracle.logits, images.tensor), peers, case=case, unit="images/s", work=batch, wait=wait
@@ -114,7 +112,10 @@ def by_torch(module: Any, images: Any, layout: Any, dtype: Any, device: str, tf3
 
 
 def occlusion(setting: Setting) -> None:
-    """Window sweeps, dense and incremental: parity with the CPU, then windows per second beside eager sweeps."""
+    """Window sweeps, dense and incremental: parity with the CPU, then windows per second beside eager sweeps.
+
+    Each in fp32 and in TF32, beside sweeps in the same.
+    """
     provider(setting)
     for title in titles(setting):
         setting.attempt(f"occlusion, {title}", partial(_occlusion, setting, title))
@@ -122,6 +123,7 @@ def occlusion(setting: Setting) -> None:
 
 def _occlusion(setting: Setting, title: str) -> None:
     from sightline.methods.forward.occlusion import Occlusion
+    from sightline.precision import TOLERANCES
     from sightline.routes import ort
     from sightline.routes.base import Settings
     from sightline.target import logit
@@ -134,8 +136,8 @@ def _occlusion(setting: Setting, title: str) -> None:
     method, few = Occlusion(window=window, stride=stride), Occlusion(window=coarse, stride=coarse)
     fill = np.zeros((1, 1, 1), np.float32)
 
-    def oracle(sweep: Any, kind: Any) -> Any:
-        made = ort.OrtOracle(found.model, Settings(kind, sweep=sweep, memory=16 << 30))
+    def oracle(sweep: Any, kind: Any, precision: Any = "fp32") -> Any:
+        made = ort.OrtOracle(found.model, Settings(kind, sweep=sweep, memory=16 << 30, precision=precision))
         if setting.dry and sweep == "incremental":
             made.__dict__["bound_to"] = "cpu"
         return made
@@ -148,18 +150,19 @@ def _occlusion(setting: Setting, title: str) -> None:
     expected = scores(oracle("dense", "cpu"), images, few)
     eager = sweeps_by_peers(setting, found, images, index, window)
     passes = len(method.windows_of(found.side, found.side))
-    for sweep in ("dense", "incremental"):
-        made = oracle(sweep, device)
-        name = f"{sweep} sweep of {title}"
-        if not setting.check(name, partial(near, partial(scores, made, images, few), expected, 1e-4)):
+    for sweep, precision in itertools.product(("dense", "incremental"), ("fp32", "tf32")):
+        made = oracle(sweep, device, precision)
+        name, tolerance = f"{sweep} sweep of {title}, {precision}", TOLERANCES[precision]
+        if not setting.check(name, partial(near, partial(scores, made, images, few), expected, tolerance)):
             continue
-        for batch, peers in ((images, eager), (many, {})):
+        alike = {who: call for who, call in eager.items() if who.lower().endswith(precision)}
+        for batch, peers in ((images, alike), (many, {})):
             count = len(batch)
             work = {"sightline": passes * count} | dict.fromkeys(peers, (found.side // window) ** 2)
             setting.race(
                 partial(scores, made, batch, method), peers, unit="windows/s", work=work, wait=wait,
                 case=f"{sweep} occlusion, {found.title}, {found.side}², window {window}, stride {stride}, "
-                f"{count} image{'s' if count > 1 else ''}",
+                f"{count} image{'s' if count > 1 else ''}, {precision}",
             )  # fmt: skip
         made.close()
 

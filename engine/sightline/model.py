@@ -21,9 +21,10 @@ from sightline.graph.load import LoadedGraph, load_graph
 from sightline.graph.maps import feature_layer, maps_of
 from sightline.graph.ports import Activation, Port, image_port, score_head
 from sightline.labels import read_labels, recorded_labels
+from sightline.precision import Precision
 from sightline.preprocess import METADATA_KEY, PRESETS, Preprocess, preset
 from sightline.registry import Method
-from sightline.routes.base import Device, Precision, Settings, Sweep, usual_memory
+from sightline.routes.base import Device, Settings, Sweep, usual_memory
 from sightline.target import Target, needs_classes
 from sightline.types import Batch, FloatArray, Photo, Result
 
@@ -158,7 +159,7 @@ class Model:
                 faster.
             route: ask this one only.
             gpu: number of the GPU, as CUDA counts.
-            precision: of the twin's layers; see ``Settings``.
+            precision: of layers; see ``Settings``.
             cuda_graphs: capture the twin's runs that come again; worth it for ascents of small networks.
 
         Raises:

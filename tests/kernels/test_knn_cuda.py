@@ -79,6 +79,47 @@ def test_a_bank_that_stays_answers_again(metric, screen, small):
         np.testing.assert_array_equal(found[0], expected[0])
 
 
+def test_what_leaves_no_room_is_halved_and_grows_again(cupy, monkeypatch):
+    """Rows that come ever nearer, so that the first limit leaves out none of them, and then far ones."""
+    spans, run = [], cuda._Pass._run
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(cuda, "_products", products)
+    monkeypatch.setattr(cuda, "ROOM", 16)
+    monkeypatch.setattr(cuda, "SAMPLE", 8)
+
+    def noted(self, kernel, pairs, *given):
+        spans.extend([int(given[-2] - given[-3])] if kernel is self.select else [])
+        run(self, kernel, pairs, *given)
+
+    monkeypatch.setattr(cuda._Pass, "_run", noted)
+    rows = np.concatenate([np.linspace(9, 1, 64), np.full(192, 20)])[:, None].astype(np.float32)
+    asked = np.zeros((1, 1), np.float32)
+    expected, found = reference.search(rows, asked, 4), cuda.Bank(rows, screen="fp32").search(asked, 4)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert spans[:4] == [256, 128, 64, 32]
+    assert spans[-1] > 64
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
+def test_few_queries_take_a_bank_that_stays_in_one_go(metric, cupy, monkeypatch):
+    """However often rows travelled: one matrix of products, and of each kernel one launch behind the first limit."""
+    launched, run = [], cuda._Pass._run
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(cuda, "_products", lambda *given: launched.append("products") or products(*given))
+    monkeypatch.setattr(
+        cuda._Pass, "_run", lambda self, kernel, *given: launched.append(kernel) or run(self, kernel, *given)
+    )
+    monkeypatch.setattr(cuda, "VALUES", 21 * 30)
+    rows, asked, mask = problem(1)
+    bank = cuda.Bank(np.split(rows, [40]), metric=metric, mask=mask)
+    expected, found = reference.search(rows, asked, 5, metric=metric, mask=mask), bank.search(asked, 5)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert launched.count("products") == 1
+    assert len(launched) == 1 + 2 * 4 + 4
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_first_limit_is_the_kth_lowest(seed, small):
     """Found by sorting the same numbers."""

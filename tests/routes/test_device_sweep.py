@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -142,12 +143,12 @@ class Binding:
 
 
 class Session:
-    """Doubles its input x and adds its input k; keeps a diary of runs. A replay can be made to lie."""
+    """Doubles its input x and adds its input k; keeps a diary of runs. A replay can be made to lie or to fail."""
 
-    def __init__(self, lies: float = 0.0) -> None:
+    def __init__(self, lies: float = 0.0, *, fails: bool = False) -> None:
         self.diary: list[tuple[str, dict[str, int], Any]] = []
         self.bindings: list[Binding] = []
-        self.lies = lies
+        self.lies, self.fails = lies, fails
 
     def io_binding(self) -> Binding:
         self.bindings.append(Binding())
@@ -157,6 +158,8 @@ class Session:
         graph = "" if options is None else options.entries["gpu_graph_id"]
         place = binding.outputs["y"]
         self.diary.append((graph, {name: v.address for name, v in binding.inputs.items()}, place))
+        if self.fails and graph not in ("", "-1"):
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
         made = 2 * binding.inputs["x"].array + binding.inputs["k"].array
         made += self.lies if graph not in ("", "-1") else 0
         if isinstance(place, str):
@@ -174,18 +177,18 @@ class Options:
         self.entries[key] = value
 
 
-def bound(session: Session, *, captured: bool) -> BoundSession:
+def bound(session: Session, uncaptured: Callable[[], Session] | None = None) -> BoundSession:
     def make(shape: list[int], kind: Any, device: str, number: int) -> Value:
         assert (device, number) == ("cuda", 0)
         return Value(shape, kind)
 
     runtime = SimpleNamespace(OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=make), RunOptions=Options)
-    return BoundSession(session, runtime, "cuda", ["y"], lambda reason: reason, captured=captured)
+    return BoundSession(session, runtime, "cuda", ["y"], lambda reason: reason, uncaptured=uncaptured)
 
 
 def test_what_is_kept_is_copied_once_and_arrays_keep_their_address() -> None:
     session = Session()
-    run = bound(session, captured=False)
+    run = bound(session)
     kept = run.hold("k", np.full((1,), 10.0, np.float32))
     for n in range(3):
         found = run.run({"k": kept, "x": np.full((2,), n, np.float32)})["y"]
@@ -200,7 +203,7 @@ def test_what_is_kept_is_copied_once_and_arrays_keep_their_address() -> None:
 
 def test_what_stays_is_never_copied_back_and_keeps_its_address() -> None:
     session = Session()
-    run = bound(session, captured=False)
+    run = bound(session)
     first = run.stay({"k": np.ones(1, np.float32), "x": np.ones(2, np.float32)})["y"]
     second = run.stay({"k": np.ones(1, np.float32), "x": np.zeros(2, np.float32)})["y"]
     assert first is second
@@ -212,14 +215,34 @@ def test_what_stays_is_never_copied_back_and_keeps_its_address() -> None:
 @pytest.mark.parametrize("lies", [0.0, 0.5])
 def test_runs_of_a_shape_that_comes_again_are_captured_proven_and_replayed(lies: float) -> None:
     session = Session(lies)
-    run = bound(session, captured=True)
+    run = bound(session, lambda: pytest.fail("opened again"))
     kept = run.hold("k", np.full((1,), 10.0, np.float32))
     for n in range(CAPTURE_FROM + 3):
         assert run.run({"k": kept, "x": np.full((2,), n, np.float32)})["y"].tolist() == [10 + 2 * n] * 2
     graphs = [graph for graph, *_ in session.diary]
     if lies:  # the capture differed from the plain run: it is not used, and not tried again
-        assert graphs == ["-1"] * CAPTURE_FROM + ["0"] + ["-1"] * 3
+        assert graphs == ["-1"] * CAPTURE_FROM + ["1"] + ["-1"] * 3
         return
-    assert graphs == ["-1"] * CAPTURE_FROM + ["0"] * 2 + ["0"] * 3
-    replays = [(tuple(addresses.items()), id(place)) for graph, addresses, place in session.diary if graph == "0"]
+    assert graphs == ["-1"] * CAPTURE_FROM + ["1"] * 2 + ["1"] * 3
+    replays = [(tuple(addresses.items()), id(place)) for graph, addresses, place in session.diary if graph == "1"]
     assert len(set(replays)) == 1, "a captured graph knows addresses only"
+
+
+def test_a_capture_that_fails_goes_on_without_graphs() -> None:
+    opened: list[Session] = []
+    broken = weakref.ref(first := Session(fails=True))
+
+    def uncaptured() -> Session:
+        assert broken() is None, "its stream captures still"
+        opened.append(Session())
+        return opened[-1]
+
+    run = bound(first, uncaptured)
+    del first
+    kept = run.hold("k", np.full((1,), 10.0, np.float32))
+    for n in range(CAPTURE_FROM + 3):
+        assert run.run({"k": kept, "x": np.full((2,), n, np.float32)})["y"].tolist() == [10 + 2 * n] * 2
+    (session,) = opened
+    assert [graph for graph, *_ in session.diary] == [""] * 3
+    assert session.diary[0][1]["k"] == kept.address, "what was held lies where it was"
+    assert kept.copies == 1

@@ -21,7 +21,7 @@ from sightline.methods.forward.predict import Predict
 from sightline.model import Model
 from sightline.routes import ort
 from sightline.routes.base import Settings
-from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles
+from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles, sayable
 
 Open = Callable[..., Model]
 CHIP = Chip("NVIDIA H200", {"driver": "570.1", "onnxruntime-gpu": "1.31.1", "tensorrt-cu13-libs": "10.13.0"})
@@ -65,7 +65,18 @@ def test_several_inputs_stand_side_by_side() -> None:
     graph.graph.inputs.append(ir.Value(name="rows", shape=ir.Shape((None, 7)), type=ir.TensorType(ir.DataType.FLOAT)))
     found = profiles(graph, batch=2, size=None)
     assert found["trt_profile_min_shapes"] == "x:1x3x4x4,rows:1x7"
-    assert found["trt_profile_max_shapes"].startswith("x:64x3x4x4,rows:")
+    assert found["trt_profile_max_shapes"] == "x:64x3x4x4,rows:64x7"
+
+
+def test_new_names_are_nobody_elses() -> None:
+    graph = graph_of(("n", 3, 4, 4))
+    graph.graph.inputs[0].name = "y:0"
+    graph.graph.outputs[0].name = "y_0"
+    found, renamed = sayable(graph)
+    assert renamed == {"y:0": "y_0_"}
+    assert found.graph.inputs[0].name == "y_0_"
+    assert graph.graph.inputs[0].name == "y:0", "it is left as it was"
+    assert sayable(found) == (found, {})
 
 
 def test_engines_differ_where_anything_that_they_depend_on_does() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from problems import convolutional
 from sightline.commands.doctor import machine_facts
 from sightline.dispatch import route
-from sightline.errors import MissingProvider, NoRoute
+from sightline.errors import EngineMismatch, MissingProvider, NoRoute
 from sightline.methods.forward.predict import Predict
 from sightline.methods.gradient.saliency import Saliency
 from sightline.routes import ort
@@ -91,11 +95,31 @@ def test_a_provider_that_silently_fell_away_is_an_error_of_the_session(open_prob
 
 
 def test_cuda_is_told_to_be_exact_and_steady() -> None:
-    plain, captured = cuda_options(0, captured=False), cuda_options(3, captured=True)
+    plain, captured = cuda_options(0, "fp32", captured=False), cuda_options(3, "tf32", captured=True)
     assert plain == {
         "device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "0"
     }  # fmt: skip
-    assert (captured["device_id"], captured["enable_cuda_graph"]) == ("3", "1")
+    assert (captured["device_id"], captured["use_tf32"], captured["enable_cuda_graph"]) == ("3", "1", "1")
+
+
+def test_runtimes_conflict_where_they_share_a_folder(monkeypatch, tmp_path: Path) -> None:
+    """One that was put in front of another hides it; two in one folder overwrite each other."""
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    (here,) = ort.installed_runtimes()
+    assert here.startswith("onnxruntime"), "of the environment that runs this"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("raise AssertionError('imported')")
+    expected = dict[str, str]()
+    for name, version in (("onnxruntime-directml", "1.20.0"), ("onnxruntime-openvino", "1.19.2")):
+        about = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
+        about.parent.mkdir()
+        about.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        expected[name] = version
+        importlib.invalidate_caches()
+        assert ort.installed_runtimes() == expected
+    (obstacle,) = ort.provider_obstacles("cpu")
+    assert "onnxruntime-openvino and onnxruntime-directml are both installed" in obstacle
 
 
 def test_engines_are_tied_to_the_device_that_runs_them(monkeypatch) -> None:
@@ -115,8 +139,6 @@ def test_engines_are_tied_to_the_device_that_runs_them(monkeypatch) -> None:
 
 
 def test_difference_is_relative_and_no_number_is_none() -> None:
-    import numpy as np
-
     assert apart(np.array([2.0, -4.0]), np.array([2.0, -5.0])) == pytest.approx(0.2)
     assert apart(np.array([np.nan]), np.array([1.0])) == np.inf
     assert apart(np.zeros(2), np.zeros(3)) == np.inf
@@ -129,7 +151,43 @@ def test_a_precision_is_the_twins_to_choose(open_problem) -> None:
         model.plan(Predict(), precision="bf16", route="ort")
     assert model.plan(Saliency(), precision="bf16").provider == "torch, cpu, bf16"
     assert route("ort").provider(Settings("cuda", gpu=2)) == "CUDAExecutionProvider on GPU 2"
+    assert route("ort").provider(Settings("cuda", precision="tf32")) == "CUDAExecutionProvider, tf32"
     assert route("autograd").provider(Settings("cuda", gpu=1, cuda_graphs=True)) == "torch, cuda:1, CUDA graphs"
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.1])
+def test_tf32_can_be_had_on_cuda_and_is_held_to_the_cpu(open_problem, monkeypatch, share: float) -> None:
+    """The CPU stands in for the device, wrong by a share."""
+    import onnxruntime
+
+    real, told = onnxruntime.InferenceSession, list[dict[str, str]]()
+
+    def session(graph: bytes, options: Any, *, providers: Any, enable_fallback: int) -> Any:
+        ((name, given),) = providers
+        made = real(graph, options, providers=["CPUExecutionProvider"])
+        if name == PROVIDERS["cpu"]:
+            return made
+        told.append(given)
+        return SimpleNamespace(
+            run=lambda names, feed: [one * np.float32(1 + share) for one in made.run(names, feed)],
+            get_providers=lambda: [name, PROVIDERS["cpu"]],
+        )
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(ort, "available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(ort, "missing_libraries", lambda device, runtime: {})
+    model = open_problem(convolutional())
+    plan = model.plan(Predict(), precision="tf32", device="cuda")
+    assert (plan.route, plan.provider) == ("ort", "CUDAExecutionProvider, tf32")
+    if share > 1e-2:
+        with pytest.raises(EngineMismatch, match=r"In tf32 the scores .* differ by 0\.1 .*--precision fp32"):
+            model.oracle(plan)
+    else:
+        model.oracle(plan)
+    assert [one["use_tf32"] for one in told] == ["1"]
+    for device in ("cpu", "tensorrt"):
+        with pytest.raises(NoRoute, match=r"tf32.*but for tf32 with --device cuda"):
+            model.plan(Predict(), precision="tf32", device=device, route="ort" if device == "cpu" else "tensorrt")
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])

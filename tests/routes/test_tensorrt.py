@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,13 +39,9 @@ class Engine:
         assert name == PROVIDERS["tensorrt"]
         assert enable_fallback == 0
         self.session = REAL(graph, options, providers=["CPUExecutionProvider"])
-        self.ranges = {
-            least.rpartition(":")[0]: (shape_of(least), shape_of(most))
-            for least, most in zip(
-                *(given.get(f"trt_profile_{end}_shapes", "").split(",") for end in ("min", "max")), strict=True
-            )
-            if least
-        }
+        least, most = (ranges_of(given.get(f"trt_profile_{end}_shapes", "")) for end in ("min", "max"))
+        assert set(least) == set(most) <= {value.name for value in self.session.get_inputs()}
+        self.ranges = {name: (least[name], most[name]) for name in least}
         self.factor, self.runs = type(self).wrong, 0
         type(self).made.append(self)
 
@@ -66,8 +63,10 @@ class Engine:
         return [value * np.asarray(self.factor, value.dtype) for value in self.session.run(names, feed)]
 
 
-def shape_of(text: str) -> tuple[int, ...]:
-    return tuple(int(side) for side in text.rpartition(":")[2].split("x"))
+def ranges_of(text: str) -> dict[str, tuple[int, ...]]:
+    """Shapes by input as ONNX Runtime reads them: parts between commas, of each what is before and behind a colon."""
+    parts = [part.split(":") for part in text.split(",") if part]
+    return {part[0]: tuple(int(side) for side in part[1].split("x")) for part in parts}
 
 
 @pytest.fixture
@@ -118,6 +117,37 @@ def test_scores_taps_and_sweeps_keep_to_their_ranges(open_problem: Open, engine:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert len(engine.made) >= 3
     assert all(made.runs > 0 for made in engine.made)
+
+
+@pytest.mark.parametrize("sweep", ["dense", "incremental"])
+def test_names_with_colons_and_commas_are_served(
+    open_problem: Open, engine: type[Engine], tmp_path: Path, sweep: Any
+) -> None:
+    """TensorFlow's ``input:0``, and one of a layer that is gathered from."""
+    problem = convolutional()
+    proto = problem.proto
+    for one in proto.graph.node:
+        one.input[:] = [renamed(name) for name in one.input]
+        one.output[:] = [renamed(name) for name in one.output]
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
+        value.name = renamed(value.name)
+    model, images = open_problem(problem), problem.images(3, 5)
+    assert ":0" in model.input.name
+    built, plain = (
+        route.open(model, settings(model, device, sweep=sweep))
+        for route, device in ((ROUTE, "tensorrt"), (ort.ROUTE, "cpu"))
+    )
+    windows, fill = Occlusion(window=2, stride=1).windows_of(*model.input_size), np.zeros((1, 1, 1), np.float32)
+    found, expected = (
+        np.concatenate([chunk.scores for chunk in oracle.sweep(images, windows, fill, logit(1))])
+        for oracle in (built, plain)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert any(made.ranges for made in engine.made)
+
+
+def renamed(name: str) -> str:
+    return f"net/{name},a:0" if name else name
 
 
 def test_work_that_begins_at_a_layer_keeps_to_its_ranges(open_problem: Open, engine: type[Engine]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +16,11 @@ from sightline.errors import EngineMismatch, NoRoute, UsageError
 from sightline.methods.gradient.class_visualisation import ClassVisualisation
 from sightline.methods.gradient.saliency import Saliency
 from sightline.model import Model
+from sightline.precision import TOLERANCES
 from sightline.routes.autograd import ROUTE, AutogradOracle
 from sightline.routes.base import Settings
 from sightline.target import logit, top
-from sightline.twin.arithmetic import TOLERANCES, arithmetic
+from sightline.twin.arithmetic import arithmetic
 from sightline.twin.graphed import MOST, GraphedRuns
 from sightline.twin.transfers import Transfers
 from sightline.types import Batch
@@ -46,12 +48,13 @@ class Replayed(torch.autograd.Function):
         (slope,) = torch.autograd.grad(
             [value for value, _ in pairs], graph.given, [slope for _, slope in pairs], allow_unused=True
         )
-        return None, slope
+        return None, graph.slope.copy_(slope).detach()
 
 
 class Graph:
     def __init__(self, run: Any, sample: torch.Tensor):
         self.run, self.given = run, sample.detach().clone().requires_grad_()
+        self.slope = torch.empty_like(sample.detach())
         with torch.no_grad():
             self.places = [value.clone() for value in run(self.given)]
         self.found: tuple[torch.Tensor, ...] = ()
@@ -72,6 +75,7 @@ def test_a_captured_run_gives_the_numbers_and_the_gradient_of_the_plain_one() ->
         (slope,) = torch.autograd.grad((found["a"] - 2 * found["b"]).sum(), images)
         torch.testing.assert_close(slope, 2 * images - 6 * images**2)
         kept.append((images.detach() ** 3, found["b"].detach()))
+        kept.append((2 * images.detach() - 6 * images.detach() ** 2, slope))
     for expected, found in kept:  # what a run gave is not overwritten by those after it
         torch.testing.assert_close(found, expected)
 
@@ -218,6 +222,34 @@ def test_what_does_not_fit_the_memory_is_halved(open_problem: Open, monkeypatch:
     monkeypatch.setattr(oracle, "values", small)
     found = oracle.gradient(images, logit(1))
     assert seen == [7, 3, 3, 1]
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("room", "seen"), [(5, [3, 3, 1]), (3, [3, 3, 1]), (2, [1] * 7)])
+def test_rows_that_find_no_room_ahead_travel_when_they_are_wanted(
+    open_problem: Open, monkeypatch: pytest.MonkeyPatch, room: int, seen: list[int]
+) -> None:
+    """``room`` rows on the device at a time, of which those that come are some."""
+    problem = convolutional()
+    model, images = open_problem(problem), problem.images(4, 7)
+    oracle = AutogradOracle(model, Settings(threads=1, batch=3))
+    expected, there, values, run = oracle.gradient(images, logit(1)), list[Any](), oracle.values, list[int]()
+
+    def bring(array: np.ndarray) -> Callable[[], torch.Tensor]:
+        if len(array) + sum(len(one()) for one in there if one() is not None) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        tensor = torch.from_numpy(array.copy())
+        there.append(weakref.ref(tensor))
+        return lambda: tensor
+
+    def counted(given: torch.Tensor, *rest: Any) -> Any:
+        run.append(len(given))
+        return values(given, *rest)
+
+    monkeypatch.setattr(oracle._transfers, "bring", bring)
+    monkeypatch.setattr(oracle, "values", counted)
+    found = oracle.gradient(images, logit(1))
+    assert run == seen
     np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-7)
 
 

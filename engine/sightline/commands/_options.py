@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from sightline.errors import UsageError
+from sightline.precision import Precision
 from sightline.preprocess import PRESETS, Channels, Interpolation, Preprocess
-from sightline.routes.base import Device, Precision, Settings, Sweep, usual_memory
+from sightline.routes.base import Device, Settings, Sweep, usual_memory
 
 if TYPE_CHECKING:
     from sightline.model import Model
@@ -84,7 +85,7 @@ class ComputeOptions:
     route: Annotated[str | None, Parameter(help="Ask this route only: ort, tensorrt, autograd.")] = None
     gpu: Annotated[int, Parameter(help="Number of the GPU, as CUDA counts.")] = 0
     precision: Annotated[
-        Precision, Parameter(help="Of the torch twin's layers; graphs on ONNX Runtime carry their own.")
+        Precision, Parameter(help="Of layers: tf32 on a GPU, bf16 for gradients; graphs carry their own otherwise.")
     ] = "fp32"
     cuda_graphs: Annotated[
         bool, Parameter(help="Capture the twin's runs that come again, as ascents do, on --device cuda.", negative="")

@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline import heap
 from sightline.abilities import Differentiable, Gradient, Weights
-from sightline.errors import EngineMismatch, FixedSize, UsageError
+from sightline.errors import FixedSize, UsageError
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.ports import Activation
 from sightline.relevance import Composite
@@ -21,6 +21,7 @@ from sightline.routes.batch import halving
 from sightline.routes.engines import precision_of
 from sightline.routes.oracle import GraphOracle, filled_batch
 from sightline.routes.ort import open_session, provider_obstacles
+from sightline.routes.providers import check_precision
 from sightline.target import Target, as_numpy
 from sightline.types import FloatArray
 
@@ -185,12 +186,19 @@ class AutogradOracle(GraphOracle):
         def bring(rows: slice) -> tuple[slice, Callable[[], torch.Tensor]]:
             return rows, self._transfers.bring(filled_batch(images[rows], self.model.input.batch)[0])
 
+        def bring_ahead(rows: slice) -> None:
+            nonlocal coming
+            try:
+                coming = bring(rows) if rows.stop > rows.start else None
+            except self._torch.OutOfMemoryError:  # they travel when it is their turn
+                coming = None
+
         def run(rows: slice) -> Callable[[], _Part]:
             nonlocal coming
-            mine = coming[1] if coming is not None and coming[0] == rows else bring(rows)[1]
-            ahead = slice(rows.stop, min(rows.stop + rows.stop - rows.start, len(images)))
-            coming = bring(ahead) if ahead.stop > ahead.start else None
             with self._in_memory():
+                brought, coming = coming, None
+                mine = brought[1] if brought is not None and brought[0] == rows else bring(rows)[1]
+                bring_ahead(slice(rows.stop, min(rows.stop + rows.stop - rows.start, len(images))))
                 own = target.take(range(rows.start, rows.stop))
                 return self._gradient(mine(), images[rows], own, rule, layer, first)
 
@@ -275,7 +283,7 @@ class AutogradOracle(GraphOracle):
 
     def _prove_precision(self, images: FloatArray) -> None:
         """Compare scores in the precision that was asked for with those in fp32, which are proven."""
-        from sightline.twin.arithmetic import TOLERANCES, arithmetic
+        from sightline.twin.arithmetic import arithmetic
 
         if self.settings.precision == "fp32":
             return
@@ -284,13 +292,7 @@ class AutogradOracle(GraphOracle):
         (found,) = self.run(filled, (name,))
         with arithmetic(self.device, "fp32", self.settings.threads), self._torch.no_grad():
             exact = self._host(self.values(self.leaf(filled), (name,))[name])
-        accepted = TOLERANCES[self.settings.precision]
-        worst = float(np.abs(found[:1] - exact[:1]).max() / max(float(np.abs(exact).max()), 1e-12))
-        if not worst <= accepted:
-            raise EngineMismatch(
-                f"In {self.settings.precision} the scores of {self.model.path.name} differ by {worst:.3g} (relative; "
-                f"{accepted:g} is accepted). Use --precision fp32."
-            )
+        check_precision(found[:1], exact[:1], self.settings.precision, self.model.path.name)
 
     def _prove(self, images: FloatArray, twin: Twin | None = None) -> None:
         """Compare a twin, the folded one unless told, with ONNX Runtime on these images.

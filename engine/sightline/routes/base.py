@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sightline.abilities import Ability, Oracle
+from sightline.precision import Precision
 from sightline.types import IntArray
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda", "tensorrt"]
 Sweep = Literal["auto", "incremental", "dense"]
-Precision = Literal["fp32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Settings:
             is faster.
         size: (H, W) of images where the graph leaves it open.
         gpu: number of the device, as CUDA counts; nothing on the CPU.
-        precision: of the twin's layers. "fp32" is what everything is compared in; "tf32" and "bf16" are faster on a
-            GPU and said in every plan. Graphs on ONNX Runtime carry their own.
+        precision: of layers. "fp32" is what everything is compared in; "tf32" and "bf16" are faster on a GPU and said
+            in every plan. Graphs on ONNX Runtime carry their own, but for "tf32" on CUDA; "bf16" is the twin's.
         cuda_graphs: whether the twin's runs that come again with pictures of one size are captured as CUDA graphs.
     """
 

@@ -6,6 +6,7 @@ own stream before the run returns, and copies an output back only then. So there
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,8 @@ class BoundSession:
         device: "cuda"; "cpu" behaves alike and needs no GPU.
         outputs: names, in the graph's order.
         translated: makes of an error of ONNX Runtime's what the caller is told.
-        captured: the session was opened for CUDA graphs, and shapes that come again are to be replayed.
+        uncaptured: opens the same session without CUDA graphs; given if this one was opened for them, and shapes that
+            come again are to be replayed.
         number: of the device, as CUDA counts.
     """
 
@@ -46,12 +48,13 @@ class BoundSession:
         outputs: Sequence[str],
         translated: Callable[[Exception], Exception],
         *,
-        captured: bool = False,
+        uncaptured: Callable[[], Any] | None = None,
         number: int = 0,
     ):
         self._number = number if device == "cuda" else 0
-        self._session, self._runtime, self._device, self._outputs = session, runtime, device, tuple(outputs)
-        self._translated, self._captured = translated, captured
+        self._session: Any = session
+        self._runtime, self._device, self._outputs = runtime, device, tuple(outputs)
+        self._translated, self._uncaptured = translated, uncaptured
         self._held: dict[tuple[Any, ...], Any] = {}  # value on the device by name and shape
         self._shapes: dict[tuple[Any, ...], _Shape] = {}
 
@@ -86,8 +89,9 @@ class BoundSession:
             shape.binding.bind_output(name, "cpu", 0)
         self._go(shape.binding, SKIP)
         found = dict(zip(self._outputs, shape.binding.copy_outputs_to_cpu(), strict=True))
-        if self._captured and shape.seen == CAPTURE_FROM:
-            self._capture(shape, feed, found)
+        if self._uncaptured is not None and shape.seen == CAPTURE_FROM and not self._capture(shape, feed, found):
+            del shape  # its binding is the session's
+            self._reopen(self._uncaptured)
         return found
 
     def _key(self, feed: Feed) -> tuple[Any, ...]:
@@ -99,7 +103,7 @@ class BoundSession:
     def _shape(self, key: tuple[Any, ...], feed: Feed) -> _Shape:
         """The binding for feeds like this one, its inputs up to date."""
         if key not in self._shapes:
-            self._shapes[key] = _Shape(self._session.io_binding(), str(len(self._shapes)))
+            self._shapes[key] = _Shape(self._session.io_binding(), str(len(self._shapes) + 1))  # 0 is not ours
             self._bind_inputs(self._shapes[key].binding, feed)
         else:
             for name, value in feed.items():
@@ -111,18 +115,37 @@ class BoundSession:
         for name, value in feed.items():
             binding.bind_ortvalue_input(name, self.hold(name, value) if isinstance(value, np.ndarray) else value)
 
-    def _capture(self, shape: _Shape, feed: Feed, plain: Mapping[str, NDArray[Any]]) -> None:
-        """Capture the launches of a run and replay them once; what differs from the plain run is not used."""
+    def _capture(self, shape: _Shape, feed: Feed, plain: Mapping[str, NDArray[Any]]) -> bool:
+        """Capture the launches of a run and replay them once; what differs from the plain run is not used.
+
+        Returns:
+            Whether it could be captured: a kernel that waits for the device, say, cannot.
+        """
         replay = _Replay(self._session.io_binding(), shape.graph)
         self._bind_inputs(replay.binding, feed)
-        for name, array in plain.items():
-            replay.outputs[name] = self._value(array.shape, array.dtype)
-            replay.binding.bind_ortvalue_output(name, replay.outputs[name])
-        for _ in range(2):
-            found = self._replayed(replay)
-            if any(apart(found[name], expected) > AGREEMENT for name, expected in plain.items()):
-                return
-        shape.replay = replay
+        try:
+            for name, array in plain.items():
+                replay.outputs[name] = self._value(array.shape, array.dtype)
+                replay.binding.bind_ortvalue_output(name, replay.outputs[name])
+            alike = all(self._agrees(self._replayed(replay), plain) for _ in range(2))
+        except Exception as reason:  # of whatever kind: the plain run of this very feed went well
+            traceback.clear_frames(reason.__traceback__)  # they hold the session
+            return False
+        shape.replay = replay if alike else None
+        return True
+
+    def _agrees(self, found: Mapping[str, NDArray[Any]], plain: Mapping[str, NDArray[Any]]) -> bool:
+        return all(apart(found[name], expected) <= AGREEMENT for name, expected in plain.items())
+
+    def _reopen(self, uncaptured: Callable[[], Any]) -> None:
+        """Go on with a session without CUDA graphs: the stream of this one may be capturing still.
+
+        It goes with all that holds it before the other is made, which could allocate nothing while a stream captures.
+        Values on the device are nobody's session's, and keep their addresses.
+        """
+        self._shapes.clear()
+        self._session, self._uncaptured = None, None
+        self._session = uncaptured()
 
     def _replayed(self, replay: _Replay) -> dict[str, NDArray[Any]]:
         self._go(replay.binding, replay.graph)
@@ -130,7 +153,7 @@ class BoundSession:
 
     def _go(self, binding: Any, graph: str) -> None:
         options = None
-        if self._captured:
+        if self._uncaptured is not None:
             options = self._runtime.RunOptions()
             options.add_run_config_entry(GRAPH, graph)
         try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sightline.abilities import SweepChunk
 from sightline.graph.hide_windows import FILLS, IMAGES, OWNERS, WINDOWS
-from sightline.graph.incremental_occlusion.on_device import FILL, IMAGE, NUMBERS, OWNER, PLACES
+from sightline.graph.incremental_occlusion.on_device import FILL, NUMBERS, OWNER, PLACES
 from sightline.graph.put_out_score import SCORE, class_inputs
 from sightline.routes.bound import BoundSession
 from sightline.routes.passes import Passes
@@ -27,7 +27,7 @@ class DeviceIncrementalSweep:
         together: images whose windows share runs, for which the graphs are written.
         run_base: the base graph; None where the sweep needs none.
         run_sweep: the sweep graph with the score as its output.
-        takes_image: whether the sweep reads the image and the fill.
+        takes_fill: whether the base takes fills beside images.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class DeviceIncrementalSweep:
         run_base: BoundSession | None,
         run_sweep: BoundSession,
         *,
-        takes_image: bool,
+        takes_fill: bool,
     ):
         self.together = together
-        self._image, self._run_base, self._run_sweep, self._takes_image = image, run_base, run_sweep, takes_image
+        self._image, self._run_base, self._run_sweep, self._takes_fill = image, run_base, run_sweep, takes_fill
         self._held: Laid | None = None
 
     def base(self, images: FloatArray, fills: FloatArray) -> Laid:
@@ -63,10 +63,8 @@ class DeviceIncrementalSweep:
         """Bring a base to the device, where there is room for one."""
         base.values = {}
         if self._run_base is not None:
-            base.values |= self._run_base.stay({self._image: base.images})
-        if self._takes_image:
-            for name, array in ((IMAGE, base.images), (FILL, base.fills)):
-                base.values[name] = self._run_sweep.hold(name, array)
+            fills = {FILL: base.fills} if self._takes_fill else {}
+            base.values |= self._run_base.stay({self._image: base.images} | fills)
         self._held = base
 
 

@@ -18,7 +18,7 @@ from sightline.errors import UsageError
 from sightline.graph.serialise import Serialised
 
 USUAL, MOST = 16, 64  # rows of a run that an engine is tuned for, and that it takes, where no batch was asked for
-LONGEST = 1 << 20  # of a list that is no batch
+APART = frozenset(":,")  # signs that part what is said of profiles
 FOLDER = Path("sightline") / "tensorrt"  # below the user's cache folder
 
 
@@ -38,11 +38,33 @@ class Chip:
         return "; ".join([self.name, *(f"{name} {version}" for name, version in sorted(self.versions.items()))])
 
 
+def sayable(graph: ir.Model) -> tuple[ir.Model, dict[str, str]]:
+    """The graph with inputs whose names can be said in a profile, and those that are new by what they were.
+
+    ONNX Runtime takes profiles apart at commas, and each at its first colon: TensorFlow's ``input:0`` would be an
+    input ``input`` of shape 0, and ours have colons too.
+    """
+    if not any(set(str(value.name)) & APART for value in graph.graph.inputs):
+        return graph, {}
+    found, renamed = graph.clone(), dict[str, str]()
+    taken = {str(value.name) for node in found.graph.all_nodes() for value in (*node.inputs, *node.outputs) if value}
+    taken |= {*found.graph.initializers, *(str(value.name) for value in found.graph.inputs)}
+    for value in found.graph.inputs:
+        name = str(value.name)
+        if set(name) & APART:
+            new = "".join("_" if sign in APART else sign for sign in name)
+            while new in taken:
+                new += "_"
+            taken.add(new)
+            renamed[name] = value.name = new
+    return found, renamed
+
+
 def profiles(graph: ir.Model, *, batch: int | None, size: tuple[int, int] | None) -> dict[str, str]:
     """The least, usual and largest shape of every input that has a free size; without one, engines are rebuilt.
 
     Args:
-        graph: whose inputs are asked.
+        graph: whose inputs are asked; their names are ``sayable``.
         batch: rows of a run, if that is known.
         size: (H, W) of images where the graph leaves it open.
 
@@ -59,7 +81,7 @@ def profiles(graph: ir.Model, *, batch: int | None, size: tuple[int, int] | None
         if None not in dims:
             continue
         inner = _inner(str(value.name), dims, size)
-        rows = (dims[0],) * 3 if dims[0] is not None else _rows(len(dims), batch)
+        rows = (dims[0],) * 3 if dims[0] is not None else (1, batch or USUAL, rows_at_most(batch))
         for found, count in zip((least, usual, largest), rows, strict=True):
             found.append(f"{value.name}:{'x'.join(map(str, (count, *inner)))}")
     if not least:
@@ -69,13 +91,6 @@ def profiles(graph: ir.Model, *, batch: int | None, size: tuple[int, int] | None
         f"trt_profile_{name}_shapes": ",".join(found)
         for name, found in zip(names, (least, usual, largest), strict=True)
     }
-
-
-def _rows(rank: int, batch: int | None) -> tuple[int, int, int]:
-    """Least, usual and largest first size: of a list of rows (n, C), or of a batch."""
-    if rank == 2:
-        return 1, min(LONGEST, 1 << 14), LONGEST
-    return 1, batch or USUAL, rows_at_most(batch)
 
 
 def rows_at_most(batch: int | None) -> int:

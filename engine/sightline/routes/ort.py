@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -9,6 +10,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -27,13 +29,23 @@ from sightline.routes.base import Device, Forecast, Request, Route, Settings
 from sightline.routes.bound import BoundSession
 from sightline.routes.dense_sweep import dense_sweep
 from sightline.routes.device_sweep import DeviceDenseSweep
-from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles, rows_at_most
+from sightline.routes.engines import (
+    Chip,
+    cache_options,
+    cache_root,
+    engine_key,
+    precision_of,
+    profiles,
+    rows_at_most,
+    sayable,
+)
 from sightline.routes.oracle import GraphOracle, Values
 from sightline.routes.providers import (
     PROVIDERS,
     TENSORRT,
     ProvenSession,
     advice,
+    check_precision,
     check_started,
     cuda_options,
     missing_libraries,
@@ -142,20 +154,22 @@ class OrtOracle(GraphOracle):
 
         assert self.bound_to is not None
         title = self.model.path.name
-        captured = captured and self.bound_to == "cuda"
-        try:
-            session = open_graph(graph, self.settings, title, captured=captured)
-        except MissingProvider:  # some nodes run on the CPU, shapes say: there is no graph of all launches
-            if not captured:
-                raise
-            captured, session = False, open_graph(graph, self.settings, title)
+
+        def uncaptured() -> Any:
+            return open_graph(graph, self.settings, title)
 
         def translated(reason: Exception) -> Exception:
             return _translated(reason, f"ONNX Runtime cannot run {title}")
 
+        session: Any = None
+        if captured and self.bound_to == "cuda":
+            with contextlib.suppress(MissingProvider):  # nodes on the CPU, for shapes say: no graph of all launches
+                session = open_graph(graph, self.settings, title, captured=True)
+        plain = None if session is None else uncaptured
         return BoundSession(
-            session, onnxruntime, self.bound_to, names, translated, captured=captured, number=self.settings.gpu
-        )
+            session or uncaptured(), onnxruntime, self.bound_to, names, translated,
+            uncaptured=plain, number=self.settings.gpu,
+        )  # fmt: skip
 
     def scoring(self, graph: ir.Model, target: Target) -> ir.Model:
         """The graph with the target's score as its only output."""
@@ -245,14 +259,15 @@ def open_graph(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider = PROVIDERS[settings.device]
     missing = missing_libraries(settings.device, onnxruntime)
-    serialised = serialise(graph)
+    given, renamed = sayable(graph) if settings.device == "tensorrt" else (graph, dict[str, str]())
+    serialised = serialise(given)
     weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in serialised.weights.values()]
     options.add_external_initializers(list(serialised.weights), weights)
     try:
         session: Any = onnxruntime.InferenceSession(
             serialised.graph,
             options,
-            providers=[(provider, provider_options(graph, serialised, settings, captured=captured))],
+            providers=[(provider, provider_options(given, serialised, settings, captured=captured))],
             enable_fallback=0,  # a provider that fails is an error, never a silent CPU run
         )
         session.weights = weights  # it reads them where they lie, so they live as long as it does
@@ -274,7 +289,9 @@ def open_graph(
                 + ". What runs elsewhere is not counted as TensorRT: use --device cuda."
             )
         reference = Settings(threads=settings.threads)
-        return ProvenSession(session, lambda: open_graph(graph, reference, title), precision_of(graph), title)
+        return ProvenSession(
+            session, lambda: open_graph(given, reference, title), precision_of(graph), title, renamed
+        )
     return session
 
 
@@ -308,7 +325,7 @@ def provider_options(
         UsageError: see ``profiles`` and ``cache_options``.
     """
     if settings.device == "cuda":
-        return cuda_options(settings.gpu, captured=captured)
+        return cuda_options(settings.gpu, settings.precision, captured=captured)
     if settings.device == "tensorrt":
         ranges = profiles(graph, batch=settings.batch, size=settings.size)
         key = engine_key(serialised, precision_of(graph), chip(settings.gpu), ranges)
@@ -338,15 +355,21 @@ def chip(gpu: int = 0) -> Chip:
 
 
 def installed_runtimes() -> dict[str, str]:
-    """Version by distribution of every ONNX Runtime installed; they share one import folder, so one is right."""
+    """Version by distribution of every ONNX Runtime in the folder of the one that is imported: one of them is right.
+
+    What lies elsewhere on the path, behind that folder, is never imported and overwrites nothing.
+    """
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        return {}
+    folder = Path(spec.origin).resolve().parents[1]
     names = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {
+        name: one.version
+        for name in names
+        for one in importlib.metadata.distributions(name=name)
+        if Path(str(one.locate_file(""))).resolve() == folder
+    }
 
 
 def available_providers() -> list[str]:
@@ -383,17 +406,18 @@ def provider_obstacles(device: Device) -> list[str]:
 
 
 def provider_title(settings: Settings) -> str:
-    """The provider and, where there are several, its GPU."""
-    return PROVIDERS[settings.device] + (f" on GPU {settings.gpu}" if settings.gpu else "")
+    """The provider, where there are several its GPU, and a precision that was asked for."""
+    parts = [PROVIDERS[settings.device] + (f" on GPU {settings.gpu}" if settings.gpu else "")]
+    return ", ".join(parts if settings.precision == "fp32" else [*parts, settings.precision])
 
 
 def graph_carries_precision(settings: Settings) -> list[str]:
     """Why a precision cannot be chosen for a graph as it is."""
-    if settings.precision == "fp32":
+    if settings.precision == "fp32" or (settings.precision, settings.device) == ("tf32", "cuda"):
         return []
     return [
         f"A precision ({settings.precision}) can be chosen for the torch twin alone; on ONNX Runtime it is the "
-        "graph's. Use sightline quantize to make a graph of another."
+        "graph's, but for tf32 with --device cuda. Use sightline quantize to make a graph of another."
     ]
 
 
@@ -416,7 +440,16 @@ class OrtRoute(Route):
         return provider_title(settings)
 
     def open(self, model: Model, settings: Settings) -> OrtOracle:
-        return OrtOracle(model, settings)
+        """Scores in TF32 are compared with the CPU's before anything else is.
+
+        Raises:
+            EngineMismatch: they differ by more than the precision explains.
+        """
+        oracle = OrtOracle(model, settings)
+        if settings.precision != "fp32":
+            images, exact = oracle.noise(1), OrtOracle(model, Settings(threads=settings.threads))
+            check_precision(oracle.logits(images), exact.logits(images), settings.precision, model.path.name)
+        return oracle
 
 
 ROUTE = OrtRoute()

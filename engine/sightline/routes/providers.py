@@ -6,12 +6,15 @@ import contextlib
 import ctypes
 import io
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import EngineMismatch, MissingProvider
+from sightline.precision import TOLERANCES as SCORE_TOLERANCES
+from sightline.precision import Precision
 from sightline.routes.base import Device
 
 PROVIDERS: dict[Device, str] = {
@@ -38,19 +41,20 @@ LIBRARIES: dict[Device, Mapping[str, str]] = {
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 5e-2}
 
 
-def cuda_options(gpu: int, *, captured: bool) -> dict[str, str]:
+def cuda_options(gpu: int, precision: Precision, *, captured: bool) -> dict[str, str]:
     """What the CUDA provider is told.
 
     Convolutions choose their algorithm by rule: an exhaustive search would begin again with every new shape. Products
-    are in float32 proper, since all that other routes compute is held to them.
+    are in float32 proper unless TF32 was asked for, since all that other routes compute is held to them.
 
     Args:
         gpu: number of the device, as CUDA counts.
+        precision: "fp32" or "tf32".
         captured: its launches may be captured as CUDA graphs.
     """
     return {
         "device_id": str(gpu),
-        "use_tf32": "0",
+        "use_tf32": str(int(precision == "tf32")),
         "cudnn_conv_algo_search": "HEURISTIC",
         "enable_cuda_graph": str(int(captured)),
     }
@@ -121,10 +125,19 @@ class ProvenSession:
         reference: makes a session over the same graph on the CPU, when the first run comes.
         precision: what the graph computes in; see ``TOLERANCES``.
         title: of the model.
+        renamed: what both call inputs, by what the caller calls them, where that differs.
     """
 
-    def __init__(self, session: Any, reference: Callable[[], Any], precision: str, title: str):
+    def __init__(
+        self,
+        session: Any,
+        reference: Callable[[], Any],
+        precision: str,
+        title: str,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ):
         self._session, self._reference, self._precision, self._title = session, reference, precision, title
+        self._renamed = renamed
         self.proven = False
 
     def run(self, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[Any]:
@@ -133,9 +146,10 @@ class ProvenSession:
         Raises:
             EngineMismatch: the first run differs from the reference by more than the precision explains.
         """
-        found = self._session.run(names, dict(feed))
+        given = {self._renamed.get(name, name): array for name, array in feed.items()}
+        found = self._session.run(names, given)
         if not self.proven:
-            self._prove(found, self._reference().run(names, dict(feed)))
+            self._prove(found, self._reference().run(names, given))
             self.proven = True
         return found
 
@@ -173,6 +187,20 @@ def apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
         return float("inf")
     largest = float(np.nanmax(np.abs(other), initial=0))
     return float(np.nanmax(np.abs(one - other), initial=0)) / max(largest, 1e-12)
+
+
+def check_precision(found: NDArray[Any], exact: NDArray[Any], precision: Precision, title: str) -> None:
+    """That scores in another precision are near those in fp32.
+
+    Raises:
+        EngineMismatch: they are not.
+    """
+    worst, accepted = apart(found, exact), SCORE_TOLERANCES[precision]
+    if not worst <= accepted:
+        raise EngineMismatch(
+            f"In {precision} the scores of {title} differ by {worst:.3g} (relative; {accepted:g} is accepted). "
+            "Use --precision fp32."
+        )
 
 
 def visible_name(gpu: int, visible: str) -> str:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from sightline.abilities import SweepChunk
 from sightline.graph.gather_shuffles import GatherShuffles
 from sightline.graph.incremental_occlusion import Sweep, SweepPlan, compile_sweep, plan_sweep
-from sightline.graph.incremental_occlusion.on_device import IMAGE, on_device
+from sightline.graph.incremental_occlusion.on_device import on_device
 from sightline.graph.incremental_occlusion.rewrite import with_whole_bands
 from sightline.graph.put_out_score import SCORE, formula
 from sightline.routes.base import Forecast, Settings
@@ -222,8 +222,7 @@ class WindowSweeps:
         made = on_device(compiled, windows, model.layers.shapes, model.input.name, together)
         run_base = None if made.base is None else oracle.bound(made.base, made.kept)
         run_sweep = oracle.bound(oracle.scoring(made.graph, target), (SCORE,), captured=True)
-        takes_image = any(value.name == IMAGE for value in made.graph.graph.inputs)
-        return DeviceIncrementalSweep(model.input.name, together, run_base, run_sweep, takes_image=takes_image)
+        return DeviceIncrementalSweep(model.input.name, together, run_base, run_sweep, takes_fill=made.takes_fill)
 
     def _settled(self, opened: OpenedSweep, target: Target, rows: int) -> bool:
         """Settle the batch; False if the sweep was measured to be slower than the dense one."""

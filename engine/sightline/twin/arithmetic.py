@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 
-Precision = Literal["fp32", "tf32", "bf16"]
-# largest difference of scores from those in fp32, relative to the largest score
-TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
+from sightline.precision import Precision
 
 
 @contextmanager

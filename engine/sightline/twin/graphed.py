@@ -67,14 +67,16 @@ class GraphedRuns:
 
 
 class _Captured:
-    """One captured run. Its numbers are copied from where the next run writes."""
+    """One captured run. Its numbers and its gradient are copied from where the next run writes."""
 
     def __init__(self, run: Run):
         self._run, self.runs = run, 0
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
         self.runs += 1
-        return _OfThisRun.apply(self, self.runs, *self._run(images))  # type: ignore[no-untyped-call, return-value]
+        pictures = images.view_as(images)
+        pictures.register_hook(torch.clone)  # every run's gradient comes in the same memory
+        return _OfThisRun.apply(self, self.runs, *self._run(pictures))  # type: ignore[no-untyped-call, return-value]
 
 
 class _OfThisRun(torch.autograd.Function):

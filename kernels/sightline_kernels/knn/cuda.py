@@ -124,6 +124,16 @@ extern "C" __global__ void merge_rows(const double* old_keys, const long long* o
         new_names[q * k + rank] = name;
     }
 }
+
+extern "C" __global__ void lower_limits(const double* keys, const double* scales, const double* shifts, float* limits,
+        long long count, int k) {
+    long long q = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (q >= count) return;
+    double last = keys[q * k + k - 1] * scales[q];
+    double limit = last + shifts[q] + (fabs(last) + fabs(shifts[q])) * 1e-12;  // its own rounding
+    float found = (float)(limit + fabs(limit) * 0x1p-22);
+    if (found < limits[q]) limits[q] = found;
+}
 """
 
 
@@ -169,12 +179,12 @@ class Bank:
         self._rows = _Rows(Search.of(rows, some, 1, metric, mask), screen)
         self._metric: Metric = metric
         self._mask = mask
-        self._pieces = list(self._rows.pieces())
+        self._whole = self._rows.whole()
 
     def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """(Q, k) values and indices; see the reference."""
         asked = Search.of(self._rows.asked.blocks, queries, k, self._metric, self._mask)
-        return _answered(asked, self._rows, lambda: self._pieces)
+        return _answered(asked, self._rows, lambda: [self._whole])
 
 
 def _answered(asked: Search, rows: _Rows, pieces: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -205,6 +215,15 @@ class _Piece:
     sizes: Any
     slacks: Any
 
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """All of them, in order."""
+        return self.rows, self.moved, self.halves, self.sizes, self.slacks
+
+    def part(self, rows: slice) -> _Piece:
+        """Some of these rows; nothing is copied."""
+        return _Piece(self.first + rows.start, *(one[rows] for one in self.arrays))
+
 
 class _Rows:
     """A bank, and how products of it err."""
@@ -226,6 +245,16 @@ class _Rows:
         for first, block in zip(self.asked.starts, self.asked.blocks, strict=True):
             for start in range(0, len(block), size):
                 yield self._prepared(block[start : start + size], first + start)
+
+    def whole(self) -> _Piece:
+        """All rows side by side, for a bank that stays: few queries take them in one go."""
+        shape = (self.asked.count, self.asked.dimensions)
+        made = _Piece(0, *(self.cupy.empty(one, np.float32) for one in (shape, shape, *[shape[:1]] * 3)))
+        for piece in self.pieces():
+            there = made.part(slice(piece.first, piece.first + len(piece.rows)))
+            for ours, its in zip(there.arrays, piece.arrays, strict=True):
+                ours[:] = its
+        return made
 
     def _prepared(self, piece: NDArray[Any], first: int) -> _Piece:
         cupy = self.cupy
@@ -273,8 +302,8 @@ class _Pass:
     def __init__(self, asked: Search, bank: _Rows, queries: NDArray[np.float32]):
         cupy = self.cupy = bank.cupy
         module = cupy.RawModule(code=SOURCE)
-        names = ("count_digits", "choose_digits", "select_rows", "measure_rows", "merge_rows")
-        self.count, self.choose, self.select, self.measure, self.merge = map(module.get_function, names)
+        names = ("count_digits", "choose_digits", "select_rows", "measure_rows", "merge_rows", "lower_limits")
+        self.count, self.choose, self.select, self.measure, self.merge, self.lower = map(module.get_function, names)
         self.bank, self.k, self.metric, count = bank, asked.k, bank.metric, len(queries)
         wide = queries.astype(np.float64)
         moved = (wide - bank.centre if self.metric == 0 else wide).astype(np.float32)
@@ -293,11 +322,7 @@ class _Pass:
         size, limited = max(1, PRODUCTS // len(self.queries)), False
         for piece in pieces:
             for start in range(0, len(piece.rows), size):
-                part = slice(start, start + size)
-                some = _Piece(
-                    piece.first + start, piece.rows[part], piece.moved[part], piece.halves[part], piece.sizes[part],
-                    piece.slacks[part],
-                )  # fmt: skip
+                some = piece.part(slice(start, start + size))
                 products = _products(self.cupy, self.moved, some.moved, self.bank.screen)
                 if not limited:
                     self._limit(some, products)
@@ -336,7 +361,7 @@ class _Pass:
             if width > ROOM:  # ROOM rows always fit
                 span = max(ROOM, span // 2)
                 continue
-            start = stop
+            start, span = stop, 2 * span  # fewer of the next are below a limit that has fallen
             if width == 0:
                 continue
             self._run(
@@ -349,10 +374,9 @@ class _Pass:
                 self.merge, count * (k + width), old, names, keys, pending, counts, self.keys, self.names,
                 np.int64(piece.first), np.int64(count), np.int32(k), np.int32(width), np.int32(ROOM),
             )  # fmt: skip
-            last = self.keys[:, -1] * self.scale
-            limit = last + self.shift + (cupy.abs(last) + cupy.abs(self.shift)) * 1e-12  # its own rounding
-            found = (limit + cupy.abs(limit) * 2.0**-22).astype(np.float32)
-            self.limits = cupy.minimum(self.limits, found)
+            self._run(
+                self.lower, count, self.keys, self.scale, self.shift, self.limits, np.int64(count), np.int32(k)
+            )  # fmt: skip
 
     def _run(self, kernel: Any, pairs: int, *arguments: Any) -> None:
         kernel((-(-pairs // THREADS),), (THREADS,), arguments)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 import sightline
 from graph.incremental_occlusion.test_exactness import random_graph, random_windows, sweep
+from sightline.graph.incremental_occlusion import compile_sweep
+from sightline.graph.incremental_occlusion.on_device import on_device
 from sightline.routes.base import Settings
 from sightline.routes.device_sweep import DeviceIncrementalSweep
 from sightline.routes.ort import OrtOracle
+from sightline.routes.window_sweep import sweep_plan, sweepable
 from sightline.target import logit, probability, unit
 from sightline_exporters.variants import to_half
 
@@ -44,6 +49,24 @@ def test_random_graphs(seed: int, tmp_path: Path) -> None:
             assert (opened is not None and isinstance(opened.sweep, DeviceIncrementalSweep)) == (way == "incremental")
             if opened is not None and seed % 3:
                 assert opened.sweep.together == 3
+
+
+@pytest.mark.parametrize("seed", range(100, 112))
+def test_runs_of_windows_join_and_pool_only_what_the_network_does(seed: int, tmp_path: Path) -> None:
+    path, inner = random_graph(seed, tmp_path)
+    model = sightline.load(path)
+    windows = random_windows(np.random.default_rng(seed), *model.input_size)
+    names = (model.logits_name, model.layers.resolve(inner))
+    plan = sweep_plan(model, windows, names)
+    compiled = compile_sweep(sweepable(model, names), model.layers.shapes, plan, names)
+    made = on_device(compiled, windows, model.layers.shapes, model.input.name, 3)
+
+    def kinds(graph: ir.Model) -> Counter[str]:
+        return Counter(node.op_type for node in graph.graph if node.op_type in ("Concat", "MaxPool"))
+
+    assert kinds(made.graph) <= kinds(model.graph)
+    assert kinds(compiled.graph)["Concat"] == kinds(made.graph)["Concat"] + len(compiled.sources)
+    assert made.takes_fill == bool(compiled.pictures)
 
 
 def test_more_images_than_before_share_runs(tmp_path: Path) -> None:

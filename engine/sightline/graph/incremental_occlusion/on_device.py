@@ -2,29 +2,33 @@
 
 Cases, with the numbers that the code carries:
     1. Index tables are computed from where every window's cut begins, which is known when the graph is written.
-    2. A picture is gathered like any other cut: from rows of pixels: image, fill, outside.
+    2. A picture is gathered like any other cut: from rows of pixels, image, fill, outside, which the base puts out.
     3. Remainders are differences of sums over rectangles, which the base puts out, in float64.
-    4. The base puts out rows of positions, as the sweep takes them: nothing is copied or converted between the two.
+    4. The base puts out rows of positions, behind them what stands for the outside, as the sweep takes them: nothing
+       is copied or converted between the two.
     5. Of several images the rows lie one image after the other, and every window says whose it is. Their number is
        written into the graph, which then computes on no shapes.
+    6. Rows of the map and of the windows are gathered apart and chosen from: joined, they would be copied in every
+       run, and ONNX Runtime's CUDA provider joins by tables of the host, which a captured graph outlives.
+    7. What only makes the CPU provider keep a layout goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from sightline.graph.incremental_occlusion.cut import Cut, Stretch
-from sightline.graph.incremental_occlusion.rewrite import FILLERS, Picture, Remainder, Source, Sweep, Table
+from sightline.graph.incremental_occlusion.rewrite import BLOCKED, FILLERS, Picture, Remainder, Source, Sweep, Table
 from sightline.graph.layers import Shapes
 from sightline.graph.splice import Splice
 from sightline.types import IntArray
 
 NUMBERS, PLACES, OWNER = "sweep:numbers", "sweep:places", "sweep:owner"
-IMAGE, FILL = "sweep:image", "sweep:fill"
+FILL, PIXELS = "sweep:fill", "sweep:pixels"
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,21 @@ class DeviceSweep:
     """Two graphs of which only window numbers go in.
 
     Attributes:
-        base: images (b, C, H, W) to ``kept``; None where the sweep needs no base.
-        graph: ``kept``, images and fills (b, C, H, W), which stay; the numbers of the windows of a run (m,), their
-            places in it, 0 to m - 1, and, if there are several images, the number of the image of each.
+        base: images (b, C, H, W), and fills like them if it ``takes_fill``, to ``kept``; None where the sweep needs
+            no base.
+        graph: ``kept``, which stays; the numbers of the windows of a run (m,), their places in it, 0 to m - 1, and,
+            if there are several images, the number of the image of each.
         kept: what the base puts out and the sweep takes, under the same names.
     """
 
     base: ir.Model | None
     graph: ir.Model
     kept: tuple[str, ...]
+
+    @property
+    def takes_fill(self) -> bool:
+        """Whether hidden pixels are read at all."""
+        return PIXELS in self.kept
 
 
 def on_device(sweep: Sweep, windows: IntArray, shapes: Shapes, image: str, together: int = 1) -> DeviceSweep:
@@ -56,7 +66,7 @@ def on_device(sweep: Sweep, windows: IntArray, shapes: Shapes, image: str, toget
     graph = sweep.graph.clone()
     writer = _Writer(graph.graph, windows, together)
     _, channels, height, width = shapes[image]
-    pixels = writer.pixels(channels, (height, width)) if sweep.pictures else None
+    pixels = writer.splice.input(PIXELS, ir.DataType.FLOAT, ("P", channels)) if sweep.pictures else None
     for picture in sweep.pictures:
         assert pixels is not None
         writer.picture(picture, pixels, (height, width))  # 2
@@ -66,10 +76,12 @@ def on_device(sweep: Sweep, windows: IntArray, shapes: Shapes, image: str, toget
     for one in sweep.remainders:
         writer.remainder(one, shapes[one.value])  # 3
     writer.splice.first()
+    _unblock(graph.graph)  # 7
     bands = {source.value: source.band for source in sweep.sources}
     sums = {one.value: f"{one.value}@sums" for one in sweep.remainders}
-    base = _base(sweep.base, bands, sums, shapes, together) if bands or sums else None  # 4
-    return DeviceSweep(base, graph, (*bands.values(), *sums.values()))
+    kept = (*bands.values(), *sums.values(), *(() if pixels is None else (PIXELS,)))
+    base = _base(sweep.base, bands, sums, shapes, together, 0 if pixels is None else channels) if kept else None  # 4
+    return DeviceSweep(base, graph, kept)
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class _Spot:
 
     Attributes:
         of_map: its row in the map, true where it lies ``within``.
-        inner: its line and column in the window, true where it lies ``over`` one.
+        inner: its line and column in the window, true where it lies ``over`` one in the map.
     """
 
     of_map: ir.Value
@@ -86,9 +98,9 @@ class _Spot:
     inner: tuple[ir.Value, ir.Value]
     over: ir.Value
 
-    def index(self, splice: Splice, of_window: ir.Value, outside: ir.Value) -> ir.Value:
-        """(m, h, w) rows: of the window where there is one, of the map, of what is outside."""
-        return splice("Where", self.within, splice("Where", self.over, of_window, self.of_map), outside)
+    def index(self, splice: Splice, outside: ir.Value) -> ir.Value:
+        """(m, h, w) rows: of the map, or of what is outside."""
+        return splice("Where", self.within, self.of_map, outside)
 
 
 class _Writer:
@@ -105,7 +117,7 @@ class _Writer:
             self._owner = self.splice("Cast", owner, to=int(ir.DataType.INT32))
 
     def table(self, table: Table, source: Source) -> None:
-        """(m, h, w) int32 row of every position of a cut; see the kernel ``window_index``."""
+        """Gather every position of a cut from the windows or from the map; see the kernel ``window_index``."""
         splice, cut, count = self.splice, source.cut, self._together * source.size[0] * source.size[1]
         sides = cut.rows.size, cut.columns.size
         window = np.stack(
@@ -114,16 +126,34 @@ class _Writer:
         spot = self._spot(table.cut, window, source.size)
         first = splice.shaped(splice("Mul", self._places, self._whole(sides[0])), -1, 1, 1)
         line = splice("Mul", splice("Add", first, spot.inner[0]), self._whole(sides[1]))
-        below = self._whole(count + len(FILLERS))
-        of_window = splice("Add", splice("Add", line, below), spot.inner[1])
-        self.replace(table.input, spot.index(splice, of_window, self._whole(count + FILLERS[table.filler])))
+        of_window = splice("Where", spot.over, splice("Add", line, spot.inner[1]), self._whole(0))
+        of_map = spot.index(splice, self._whole(count + FILLERS[table.filler]))
+        over = splice.shaped(spot.over, -1, table.cut.rows.size, table.cut.columns.size, 1)
+        self._choose(table.input, over, of_window, of_map)  # 6
+
+    def _choose(self, name: str, over: ir.Value, of_window: ir.Value, of_map: ir.Value) -> None:
+        """Rows of the windows where they lie over a cut, of the map elsewhere, for what a table takes of both."""
+        table = next(value for value in self.graph.inputs if value.name == name)
+        (gather,) = (usage.node for usage in table.uses())
+        joined = gather.inputs[0].producer() if gather.inputs[0] is not None else None
+        assert joined is not None
+        band, _, windows = joined.inputs
+        parts = [ir.node("Gather", pair, {"axis": 0}) for pair in ((windows, of_window), (band, of_map))]
+        chosen = ir.node("Where", [over, *(part.outputs[0] for part in parts)])
+        self.graph.insert_before(gather, [*parts, chosen])
+        gather.outputs[0].replace_all_uses_with(chosen.outputs[0])
+        self.graph.remove(gather, safe=True)
+        self.graph.inputs.remove(table)
+        if not joined.outputs[0].uses():
+            self.graph.remove(joined, safe=True)
 
     def picture(self, picture: Picture, pixels: ir.Value, size: tuple[int, int]) -> None:
         """The image, the fill where the window lies, the filler outside."""
         count = self._together * size[0] * size[1]
         spot = self._spot(picture.cut, self._windows, size)
         of_fill = self.splice("Add", spot.of_map, self._whole(count))
-        index = spot.index(self.splice, of_fill, self._whole(2 * count + FILLERS[picture.filler]))
+        of_image = spot.index(self.splice, self._whole(2 * count + FILLERS[picture.filler]))
+        index = self.splice("Where", spot.over, of_fill, of_image)
         rows = self.splice("Gather", pixels, index, axis=0)  # (m, h, w, C)
         self.replace(picture.input, self.splice("Transpose", rows, perm=[0, 3, 1, 2]))
 
@@ -136,6 +166,7 @@ class _Writer:
             )
         )
         within, over = (self.splice("And", rows[n], columns[n]) for n in (1, 3))
+        over = self.splice("And", over, within)
         of_map = self.splice("Add", self.splice("Mul", rows[0], self._whole(size[1])), columns[0])
         of_map = self._owned(of_map, size[0] * size[1], 3)  # 5
         return _Spot(of_map, within, (rows[2], columns[2]), over)
@@ -150,15 +181,6 @@ class _Writer:
         inner, zero = splice("Sub", position, begin), self._whole(0)
         within, over = splice.within(position, zero, self._whole(length)), splice.within(inner, zero, end)
         return tuple(splice.shaped(one, *shape) for one in (position, within, inner, over))  # type: ignore[return-value]
-
-    def pixels(self, channels: int, size: tuple[int, int]) -> ir.Value:
-        """Rows of pixels (n, C): of the images, of the fills, and one for each filler."""
-        splice, rows = self.splice, list[ir.Value]()
-        for name in (IMAGE, FILL):
-            given = splice.input(name, ir.DataType.FLOAT, (self._together, channels, *size))
-            rows.append(splice.shaped(splice("Transpose", given, perm=[0, 2, 3, 1]), -1, channels))
-        fillers = np.repeat(np.array([list(FILLERS)], np.float32).T, channels, axis=1)
-        return splice("Concat", *rows, splice.constant(fillers), axis=0)
 
     def remainder(self, one: Remainder, shape: tuple[int, ...]) -> None:
         """(m, C, 1, 1) what the base holds outside the cut."""
@@ -201,24 +223,50 @@ class _Writer:
 
 
 def _base(
-    model: ir.Model, bands: Mapping[str, str], sums: Mapping[str, str], shapes: Shapes, together: int
+    model: ir.Model, bands: Mapping[str, str], sums: Mapping[str, str], shapes: Shapes, together: int, channels: int
 ) -> ir.Model:
-    """The base graph with rows (h * w, C) for gathering and sums ((h + 1) * (w + 1), C) over rectangles put out."""
+    """The base graph with what the sweep takes put out.
+
+    These are rows (h * w + fillers, C) for gathering, sums ((h + 1) * (w + 1), C) over rectangles, and the rows of
+    pixels if they have ``channels``.
+    """
     found = model.clone()
     splice, outputs = Splice(found.graph, "base"), list[ir.Value]()
     values = {str(value.name): value for value in found.graph.outputs}
     for value, name in bands.items():
-        outputs.append(_named(splice.shaped(values[f"{value}@base"], -1, shapes[value][1]), name, ir.DataType.FLOAT))
+        rows = _with_fillers(splice, [values[f"{value}@base"]], shapes[value][1])
+        outputs.append(_named(rows, name, ir.DataType.FLOAT))
     for value, name in sums.items():
-        _, channels, height, width = shapes[value]
+        _, depth, height, width = shapes[value]
         total = splice("Cast", values[f"{value}@base"], to=int(ir.DataType.DOUBLE))
-        for axis, zeros in ((1, (together, 1, width, channels)), (2, (together, height + 1, 1, channels))):
+        for axis, zeros in ((1, (together, 1, width, depth)), (2, (together, height + 1, 1, depth))):
             total = splice("CumSum", total, splice.constant(np.int64(axis)))  # type: ignore[arg-type]
             total = splice("Concat", splice.constant(np.zeros(zeros)), total, axis=axis)
-        outputs.append(_named(splice.shaped(total, -1, channels), name, ir.DataType.DOUBLE))
+        outputs.append(_named(splice.shaped(total, -1, depth), name, ir.DataType.DOUBLE))
+    if channels:
+        (image,) = found.graph.inputs
+        fill = splice.input(FILL, ir.DataType.FLOAT, ("B", channels, "H", "W"))
+        given = [splice("Transpose", value, perm=[0, 2, 3, 1]) for value in (image, fill)]
+        outputs.append(_named(_with_fillers(splice, given, channels), PIXELS, ir.DataType.FLOAT))
     splice.last()
     found.graph.outputs[:] = outputs
     return found
+
+
+def _with_fillers(splice: Splice, maps: Sequence[ir.Value], channels: int) -> ir.Value:
+    """Rows (n, C) of maps (b, h, w, C), one after the other, and behind them one for each filler."""
+    fillers = np.repeat(np.array([list(FILLERS)], np.float32).T, channels, axis=1)
+    return splice("Concat", *(splice.shaped(one, -1, channels) for one in maps), splice.constant(fillers), axis=0)
+
+
+def _unblock(graph: ir.Graph) -> None:
+    """Take out poolings of one position."""
+    for node in list(graph):
+        if str(node.outputs[0].name).endswith(BLOCKED):
+            (value,) = node.inputs
+            assert value is not None
+            node.outputs[0].replace_all_uses_with(value)
+            graph.remove(node, safe=True)
 
 
 def _named(value: ir.Value, name: str, dtype: ir.DataType) -> ir.Value:

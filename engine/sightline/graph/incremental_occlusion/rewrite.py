@@ -29,6 +29,7 @@ from sightline.graph.incremental_occlusion.plan import Step, SweepPlan
 from sightline.graph.layers import Shapes, infer_types
 
 FILLERS = {0.0: 0, float("-inf"): 1}  # rows between base and windows: of zero padding, of maximum pooling
+BLOCKED = "@blocked"  # ends the names of values that pass a pooling of one position
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class _Writer:
     def _blocked(self, reader: ir.Node, value: ir.Value) -> ir.Value:
         """The value in the layout of ONNX Runtime's convolutions."""
         pool = ir.node("MaxPool", [value], {"kernel_shape": [1, 1]})
-        pool.outputs[0].name = f"{value.name}@blocked"
+        pool.outputs[0].name = f"{value.name}{BLOCKED}"
         self._graph.insert_before(reader, pool)
         return pool.outputs[0]
 
