@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from problems import convolutional
@@ -23,6 +25,7 @@ from sightline.routes.providers import (
     CUDA_LIBRARIES,
     PROVIDERS,
     apart,
+    can_be_captured,
     check_started,
     cuda_options,
     missing_libraries,
@@ -202,3 +205,27 @@ def test_a_plan_is_refused_where_libraries_are_missing(open_problem, monkeypatch
     with pytest.raises(NoRoute, match=r"cannot start here\. Missing: libcudnn"):
         open_problem(convolutional()).plan(Predict(), device=device)
     assert machine_facts()["devices"][device] == ort.provider_obstacles(device)
+
+
+@pytest.mark.parametrize(
+    ("body", "captured"),
+    [
+        ("y = Relu(x)", True),
+        ("a = Relu(x) b = Sigmoid(x) y = Concat<axis=1>(a, b)", True),  # two of four
+        ("a = Relu(x) y = Concat<axis=1>(a, x, wide)", False),
+        ("a = Relu(x) c = Concat<axis=1>(a, unknown) y = Identity(c)", False),
+        ("a, y = Split<axis=1, num_outputs=2>(x)", False),
+        ("y = MatMul(x, weight)", True),
+        ("t = Transpose(x) y = MatMul(x, t)", False),
+    ],
+)
+def test_what_reads_tables_of_the_host_is_not_captured(body: str, captured: bool) -> None:
+    text = f"""
+        <ir_version: 9, opset_import: ["" : 18]>
+        graph (float[N, 4] x, float[N, 6] wide, float[N, 4] unknown) => (y)
+        <float[4, 4] weight = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}}>
+        {{ {body} }}
+    """
+    graph = ir.from_proto(onnx.parser.parse_model(text))
+    shapes = {"x": (1, 4), "a": (1, 4), "b": (1, 4), "wide": (1, 6)}
+    assert can_be_captured(graph, shapes) == captured

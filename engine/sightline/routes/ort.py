@@ -45,6 +45,7 @@ from sightline.routes.providers import (
     TENSORRT,
     ProvenSession,
     advice,
+    can_be_captured,
     check_precision,
     check_started,
     cuda_options,
@@ -162,7 +163,7 @@ class OrtOracle(GraphOracle):
             return _translated(reason, f"ONNX Runtime cannot run {title}")
 
         session: Any = None
-        if captured and self.bound_to == "cuda":
+        if captured and self.bound_to == "cuda" and can_be_captured(graph, self.model.layers.shapes):
             with contextlib.suppress(MissingProvider):  # nodes on the CPU, for shapes say: no graph of all launches
                 session = open_graph(graph, self.settings, title, captured=True)
         plain = None if session is None else uncaptured

@@ -10,9 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sightline.errors import EngineMismatch, MissingProvider
+from sightline.graph.layers import Shapes
 from sightline.precision import TOLERANCES as SCORE_TOLERANCES
 from sightline.precision import Precision
 from sightline.routes.base import Device
@@ -187,6 +189,32 @@ def apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
         return float("inf")
     largest = float(np.nanmax(np.abs(other), initial=0))
     return float(np.nanmax(np.abs(one - other), initial=0)) / max(largest, 1e-12)
+
+
+def can_be_captured(graph: ir.Model, shapes: Shapes) -> bool:
+    """Whether a CUDA graph of its launches can be replayed after other shapes have run.
+
+    Kernels that read tables which ONNX Runtime makes on the host for every run and frees at once (joining or
+    splitting unequal parts, scattering, products of many matrices) would read what has taken their place; versions
+    without onnxruntime's change 32121 of August 2026 do so.
+
+    Args:
+        graph: of the session.
+        shapes: of values that the graph shares with the model, where they are known.
+    """
+    return not any(
+        node.op_type in ("Split", "ScatterND")
+        or (node.op_type == "Concat" and not _joins_equals(node, shapes))
+        or (node.op_type == "MatMul" and all(one is not None and one.const_value is None for one in node.inputs))
+        for node in graph.graph
+    )
+
+
+def _joins_equals(node: ir.Node, shapes: Shapes) -> bool:
+    axis = node.attributes["axis"].as_int()
+    known = [shapes.get(str(one.name), ()) for one in node.inputs if one is not None]
+    sizes = {shape[axis] if -len(shape) <= axis < len(shape) else None for shape in known}
+    return len(sizes) == 1 and None not in sizes
 
 
 def check_precision(found: NDArray[Any], exact: NDArray[Any], precision: Precision, title: str) -> None:
