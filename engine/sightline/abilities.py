@@ -117,6 +117,15 @@ class Forward(Protocol):
         """Images per run for so much work."""
         ...
 
+    def settled_batch(self, rows: int, *, rewritten: bool) -> int:
+        """The same for a job, which keeps to it so that its rows are the same bytes whenever it goes on.
+
+        Args:
+            rows: forward passes.
+            rewritten: whether its sweep computes what each window changes only.
+        """
+        ...
+
 
 @runtime_checkable
 class Taps(Forward, Protocol):

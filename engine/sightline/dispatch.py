@@ -109,7 +109,7 @@ class Plan:
 
     def measured(self, rows: int) -> Plan:
         """The same plan with the batch size settled for so many forward passes, by measuring where it pays."""
-        batch = self._model.oracle(self).batch_size(rows)
+        batch = self._model.oracle(self).settled_batch(rows, rewritten=bool(self.rewrite))
         return replace(self, settings=replace(self.settings, batch=batch))
 
 

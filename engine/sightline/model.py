@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -27,6 +27,9 @@ from sightline.registry import Method
 from sightline.routes.base import Device, Settings, Sweep, usual_memory
 from sightline.target import Target, needs_classes
 from sightline.types import Batch, FloatArray, Photo, Result
+
+if TYPE_CHECKING:
+    from sightline.graph.incremental_occlusion import SweepPlan
 
 
 class Model:
@@ -105,6 +108,11 @@ class Model:
     def folded(self) -> ir.Model:
         """The graph with normalisation folded into convolutions, the form that passes start from."""
         return FoldNorm()(self.graph)
+
+    @cached_property
+    def sweep_plans(self) -> dict[tuple[object, ...], SweepPlan]:
+        """The last window sweep that was planned over the graph: it is predicted first, and then run."""
+        return {}
 
     @cached_property
     def layers(self) -> LayerTable:

@@ -159,6 +159,10 @@ class GraphOracle(ABC):
             return min(SMALL_WORK, self._largest)
         return self._measure(rows).batch
 
+    def settled_batch(self, rows: int, *, rewritten: bool) -> int:
+        """What a job stores and keeps to; see ``Forward``."""
+        return self.batch_size(rows)
+
     @property
     def measured(self) -> Measured:
         """The best batch of whole passes, and what an image of it takes."""

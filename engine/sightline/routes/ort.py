@@ -131,6 +131,12 @@ class OrtOracle(GraphOracle):
             return self._dense(target)(images, windows, fill, target, self.batch_size(passes), chosen)
         return dense_sweep(self.scores, images, windows, fill, target, self.batch_size(passes), chosen)
 
+    def settled_batch(self, rows: int, *, rewritten: bool) -> int:
+        """Of a rewritten sweep the windows of a run, whose best number hardly depends on the network."""
+        if self.settings.batch is None and rewritten:
+            return self._sweeps.usual_batch
+        return self.batch_size(rows)
+
     @cached_property
     def _largest(self) -> int:
         """Rows of a run: no more than an engine was built for."""
