@@ -161,4 +161,4 @@ def test_forward_only_commands_run_without_torch(tmp_path: Path, noise_folder: P
     for method, *flags in (["predict"], ["occlusion", "--window", "3", "--stride", "2"], ["activation_map"]):
         call = ["run", method, str(model), str(noise_folder), "-o", str(tmp_path / method), *plain, *flags]
         lines.append(f"assert call({call!r}) == 0")
-    assert loaded_after("\n".join(lines)) == ["numba"], "the sweep's kernel, and nothing else"
+    assert loaded_after("\n".join(lines)) == [], "no kernel is compiled for so little work"

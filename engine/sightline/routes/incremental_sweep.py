@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sightline.graph.incremental_occlusion.rewrite import FILLERS, Picture, Remainder, Source, Sweep
 from sightline.target import Outputs, Target
 from sightline.types import FloatArray, IntArray
-from sightline_kernels.window_index.cpu import window_index
+from sightline_kernels.window_index import reference
 
+FIRST = 1024  # windows whose tables NumPy makes, in less time than it takes to import Numba: a first result is sooner
 Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, FloatArray]]
 
 
@@ -61,6 +62,7 @@ class IncrementalSweep:
         self.together = 1
         self._sweep, self._windows, self._image = sweep, windows, image
         self._run_base, self._run_sweep, self._values, self._whole = run_base, run_sweep, values, whole
+        self._seen = 0  # windows so far
 
     def base(self, images: FloatArray, fills: FloatArray) -> Base:
         """Run one image (1, C, H, W) as it is."""
@@ -75,8 +77,10 @@ class IncrementalSweep:
         feed: dict[str, NDArray[Any]] = {}
         for picture in self._sweep.pictures:
             feed[picture.input] = _assembled(base, picture, self._windows[rows], rows)
+        self._seen += len(rows)
+        window_index = _compiled() if self._seen > FIRST else reference.window_index
         for source in self._sweep.sources:
-            feed |= _tables(base.maps[source.value], source, rows, whole=self._whole)
+            feed |= _tables(base.maps[source.value], source, rows, window_index, whole=self._whole)
         for one in self._sweep.remainders:
             feed[one.input] = _outside(base.integrals[one.value], one, rows)
         return feed
@@ -110,7 +114,21 @@ def _paste(made: FloatArray, image: FloatArray, place: tuple[int, int], window: 
         ]
 
 
-def _tables(activations: FloatArray, source: Source, rows: IntArray, *, whole: bool) -> dict[str, NDArray[Any]]:
+def _compiled() -> Callable[..., NDArray[np.int32]]:
+    """The same kernel, several times as fast."""
+    from sightline_kernels.window_index.cpu import window_index
+
+    return window_index
+
+
+def _tables(
+    activations: FloatArray,
+    source: Source,
+    rows: IntArray,
+    window_index: Callable[..., NDArray[np.int32]],
+    *,
+    whole: bool,
+) -> dict[str, NDArray[Any]]:
     """The base's rows that the windows of this chunk touch, and the tables that index them."""
     height, width, channels = activations.shape
     cuts = [table.cut.rows for table in source.tables]

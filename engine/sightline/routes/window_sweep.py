@@ -18,6 +18,7 @@ from sightline.graph.put_out_score import SCORE, formula
 from sightline.routes.base import Forecast, Settings
 from sightline.routes.batch import measured_batch
 from sightline.routes.engines import rows_at_most
+from sightline.routes.incremental_sweep import IncrementalSweep
 from sightline.routes.passes import Passes
 from sightline.target import Target
 from sightline.types import FloatArray, IntArray
@@ -25,7 +26,6 @@ from sightline.types import FloatArray, IntArray
 if TYPE_CHECKING:
     from sightline.model import Model
     from sightline.routes.device_sweep import DeviceIncrementalSweep
-    from sightline.routes.incremental_sweep import IncrementalSweep
     from sightline.routes.ort import OrtOracle
 
 REWRITE = "incremental_occlusion"
@@ -194,8 +194,6 @@ class WindowSweeps:
         self._opened = None
 
     def _open(self, windows: IntArray, target: Target, tolerance: float, images: int) -> OpenedSweep | None:
-        from sightline.routes.incremental_sweep import IncrementalSweep  # Numba takes its time to import
-
         oracle, names = self._oracle, self._oracle.names_of(target)
         model, settings = oracle.model, oracle.settings
         if settings.sweep == "dense" or obstacles(model):
