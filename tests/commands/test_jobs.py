@@ -30,6 +30,12 @@ def done(shell: Shell, net: Path, noise_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "done"
 
 
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
 def test_show_and_verify(shell: Shell, done: Path) -> None:
     said = shell("jobs", "show", done)
     assert said.code == 0
@@ -39,10 +45,7 @@ def test_show_and_verify(shell: Shell, done: Path) -> None:
     assert (facts["done"], facts["finished"], facts["shards"], facts["writer"]) == (5, True, [3, 3], "")
     assert facts["rate"][0] > 0
     assert shell("jobs", "verify", done, "--json").json["sound"] is True
-    path = done / "shards/000001.npy"
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
-    path.write_bytes(content)
+    flip_a_bit(done / "shards/000001.npy")
     said = shell("jobs", "verify", done)
     assert said.code == 1
     assert "000001.npy" in said.out
@@ -94,10 +97,7 @@ def test_all_parts_of_a_bank_are_shown_verified_and_exported(
     assert shell("jobs", "export", bank, tmp_path / "rows.parquet", "--json").json["rows"] == 5
     assert pq.read_table(tmp_path / "rows.parquet").column("id").to_pylist() == [path.name for path in files]
     assert shell("jobs", "verify", bank, "--json").json["rows"] == 5
-    path = bank / "parts/0000/shards/000000.npy"
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
-    path.write_bytes(content)
+    flip_a_bit(bank / "parts/0000/shards/000000.npy")
     said = shell("jobs", "verify", bank)
     assert said.code == 1
     assert "parts/0000/shards/000000.npy" in said.out
