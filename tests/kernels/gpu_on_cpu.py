@@ -1,8 +1,9 @@
-"""CUDA sources without a GPU: compiled for one by NVIDIA's compiler, and run thread after thread on a CPU."""
+"""CUDA sources without a GPU: compiled for one by NVIDIA's compiler, and run on a CPU, threads as fibers."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,28 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-SHIM = """
-#include <cmath>
-#include <cstring>
-struct Place { long long x; };
-static Place blockIdx, blockDim, threadIdx;
-#define __global__
-#define __device__
-static int atomicAdd(int* where, int what) { int before = *where; *where += what; return before; }
-static double __dadd_rn(double a, double b) { return a + b; }
-static double __dsub_rn(double a, double b) { return a - b; }
-static double __dmul_rn(double a, double b) { return a * b; }
-static double __ddiv_rn(double a, double b) { return a / b; }
-static double __dsqrt_rn(double a) { return std::sqrt(a); }
-static float __fmul_rn(float a, float b) { return a * b; }
-static float __fadd_rn(float a, float b) { return a + b; }
-static float __fsub_rn(float a, float b) { return a - b; }
-static unsigned __float_as_uint(float a) { unsigned bits; std::memcpy(&bits, &a, 4); return bits; }
-static float __uint_as_float(unsigned bits) { float a; std::memcpy(&a, &bits, 4); return a; }
-extern "C" void at(long long block, long long size, long long thread) {
-    blockIdx.x = block; blockDim.x = size; threadIdx.x = thread;
-}
-"""
+SHIM = Path(__file__).with_suffix(".hpp")
+KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
 SCALARS = {
     np.dtype(np.int64): ctypes.c_longlong, np.dtype(np.int32): ctypes.c_int, np.dtype(np.float32): ctypes.c_float,
     np.dtype(np.float64): ctypes.c_double, np.dtype(np.uint64): ctypes.c_ulonglong,
@@ -63,30 +44,45 @@ def numpy_as_cupy() -> SimpleNamespace:
 
 
 def stand_in(source: str, folder: Path) -> SimpleNamespace:
-    """NumPy in CuPy's place, whose ``RawModule`` holds the functions of one source as a C++ compiler makes them."""
+    """NumPy in CuPy's place, whose ``RawModule`` holds the functions of one source as a C++ compiler makes them.
+
+    Blocks come one after the other, in no order; their threads take turns, in no order either, and wait for their
+    block or their warp as they would on a GPU (``gpu_on_cpu.hpp``).
+    """
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler is installed")
-    (folder / "kernel.cpp").write_text(SHIM + source)
-    flags = ["-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+    launchers = [_launcher(*found) for found in KERNEL.findall(source)]
+    (folder / "kernel.cpp").write_text("\n".join([SHIM.read_text(), source, *launchers]))
+    flags = ["-O2", "-std=c++17", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
     subprocess.run([compiler, *flags, folder / "kernel.cpp", "-o", folder / "it.so"], check=True)
     library = ctypes.CDLL(str(folder / "it.so"))
-    library.at.argtypes = [ctypes.c_longlong] * 3
 
     def function(name: str) -> Callable[..., None]:
-        def run(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
+        launch = getattr(library, f"launch_{name}")
+        launch.restype = ctypes.c_char_p
+
+        def run(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
             given = [
                 ctypes.c_void_p(one.ctypes.data) if isinstance(one, np.ndarray) else SCALARS[one.dtype](one)
                 for one in arguments
             ]
             assert all(not isinstance(one, np.ndarray) or one.flags.c_contiguous for one in arguments)
-            for n in range(grid[0]):
-                for thread in range(block[0]):
-                    library.at(n, block[0], thread)
-                    getattr(library, name)(*given)
+            sizes = [(ctypes.c_int * 3)(*size, *[1] * (3 - len(size))) for size in (grid, block)]
+            wrong = launch(*sizes, *given)
+            assert wrong is None, f"{name}{grid}{block}: {wrong.decode()}"
 
         return run
 
     made = numpy_as_cupy()
     made.RawModule = lambda code: SimpleNamespace(get_function=function)
     return made
+
+
+def _launcher(name: str, parameters: str) -> str:
+    """A C function that launches a kernel."""
+    names = ", ".join(re.findall(r"(\w+)\s*(?:,|$)", parameters))
+    return (
+        f'extern "C" const char* launch_{name}(const int* of_blocks, const int* of_threads, {parameters}) '
+        f"{{ return gpu::launch(of_blocks, of_threads, [=] {{ {name}({names}); }}); }}"
+    )

@@ -31,6 +31,7 @@ CASES = [
     ((25, 19), (6, 5), 3, 11, 0.1, "scanline", True, "nothing"),  # the window is wider than the torus
     ((11, 40), (9, 12), 3, 11, 0.1, "outward", False, "nothing"),  # candidates in one line only
     ((31, 33), (1, 30), 3, 5, 0.1, "scanline", False, "hole"),
+    ((20, 17), (6, 6), 3, 5, 1e30, "scanline", False, "nothing"),  # any pixel will do
 ]
 
 

@@ -149,7 +149,8 @@ def _fill(start, stop, step, distances, pixels, ranks, pictures, sought, rules, 
         pixel = pixels[n]
         places, factors, constant = _terms(pixel, ranks, canvas, planes, taps, across, reach, tileable)
         least = _measure(planes.ravel(), blocked, places, factors, constant, distances)
-        source = _choose(distances, np.int64(least * (1.0 + tolerance)), seed, pixel) + reach * (across + 1)
+        limit = np.int64(min(least * (1.0 + tolerance), BLOCKED - 1.0))
+        source = _choose(distances, limit, seed, pixel) + reach * (across + 1)
         canvas[pixel] = sample[source]
         sources[pixel], known[pixel] = source, True
 
@@ -224,7 +225,7 @@ def _measure(planes, blocked, places, factors, constant, distances):  # type: ig
 @numba.njit(cache=True, nogil=True)
 def _choose(distances, limit, seed, pixel):  # type: ignore[no-untyped-def]
     """Number of the drawn one of those within a limit."""
-    limit = np.int32(min(limit, BLOCKED - 1))
+    limit = np.int32(limit)
     count = 0
     for i in range(len(distances)):
         count += distances[i] <= limit

@@ -62,7 +62,7 @@ def synthesise(
     for done, pixel in enumerate(task.order):
         seen, weights = _neighbourhood(task, int(pixel))
         distances = (np.square(windows - seen).sum(axis=1) * weights).sum(axis=(1, 2))  # (N,)
-        near = np.flatnonzero(distances <= np.int64(distances.min() * (1.0 + tolerance)))
+        near = np.flatnonzero(distances <= np.int64(min(distances.min() * (1.0 + tolerance), 2.0**31)))
         drawn = int(draw(seed, pixel[None])[0]) * len(near) >> 32
         source = task.candidates[near[drawn]]
         canvas.reshape(-1, canvas.shape[2])[pixel] = sample.reshape(-1, sample.shape[2])[source]
