@@ -67,7 +67,7 @@ def knn(setting: Setting) -> None:
             np.testing.assert_array_equal(found[0], expected[0])
         return "k = 1 to 100, ties, mask"
 
-    for metric, screen, seed in itertools.product(METRICS, ("fp32", "tf32"), (0, 1)):
+    for metric, screen, seed in itertools.product(METRICS, ("fp32", "tf32", "fp16"), (0, 1)):
         setting.check(f"knn, {metric}, {screen}, seed {seed}", partial(agrees, metric, screen, seed))
     setting.attempt("knn timings", partial(_knn_timings, setting))
 
@@ -82,7 +82,7 @@ def _knn_timings(setting: Setting) -> None:
     rows = torch.randn(count, depth, generator=generator, device=setting.device)
     host, halves = rows.cpu().numpy(), 0.5 * rows.square().sum(1)
     wait = waiting()
-    bank = cuda.Bank(host, metric="l2", screen="tf32")
+    bank = cuda.Bank(host, metric="l2")
     index = faiss_index(host) if not setting.dry else None
 
     def by_torch(queries: Any, k: int, tf32: bool) -> Any:

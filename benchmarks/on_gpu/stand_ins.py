@@ -1,4 +1,4 @@
-"""NumPy in CuPy's place for a rehearsal: kernels are compiled by a C++ compiler and run thread after thread."""
+"""NumPy in CuPy's place for a rehearsal: kernels are compiled by a C++ compiler and run on the CPU."""
 
 from __future__ import annotations
 
@@ -39,4 +39,9 @@ def install() -> None:
     made.__version__ = "rehearsal"
     sys.modules["cupy"] = made  # type: ignore[assignment]
     setattr(resident, "pointer", lambda array: array.ctypes.data)  # noqa: B010 - a function of another module
-    setattr(knn, "_products", lambda _cupy, queries, rows, _screen: queries @ rows.T)  # noqa: B010
+    setattr(knn, "_products", _products)  # noqa: B010
+
+
+def _products(_cupy: Any, queries: Any, rows: Any, _screen: str) -> Any:
+    """Of rows and queries, in their own type, with sums in float32."""
+    return (queries.astype(np.float32) @ rows.astype(np.float32).T).astype(rows.dtype)

@@ -169,6 +169,12 @@ static unsigned __ballot_sync(unsigned, int yes) {
     for (int lane = 0; lane < warpSize; lane++) found |= __shfl_sync(0xffffffffu, mine, lane) << lane;
     return found;
 }
+static unsigned __match_any_sync(unsigned, int value) {
+    unsigned found = 0;
+    for (int lane = 0; lane < warpSize; lane++)
+        found |= (unsigned)(__shfl_sync(0xffffffffu, value, lane) == value) << lane;
+    return found;
+}
 static int __reduce_add_sync(unsigned, int value) {
     for (int by = 16; by; by /= 2) value += __shfl_xor_sync(0xffffffffu, value, by);
     return value;
@@ -187,6 +193,11 @@ static int __popc(unsigned bits) { return __builtin_popcount(bits); }
 static unsigned __dp4a(unsigned a, unsigned b, unsigned sum) {
     for (int i = 0; i < 32; i += 8) sum += ((a >> i) & 255) * ((b >> i) & 255);
     return sum;
+}
+static float of_half(unsigned short bits) {  // as every source defines it for a GPU
+    _Float16 value;
+    std::memcpy(&value, &bits, 2);
+    return (float)value;
 }
 static double __dadd_rn(double a, double b) { return a + b; }
 static double __dsub_rn(double a, double b) { return a - b; }

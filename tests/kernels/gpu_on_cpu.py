@@ -54,7 +54,15 @@ def stand_in(source: str, folder: Path) -> SimpleNamespace:
         pytest.skip("no C++ compiler is installed")
     launchers = [_launcher(*found) for found in KERNEL.findall(source)]
     (folder / "kernel.cpp").write_text("\n".join([SHIM.read_text(), source, *launchers]))
-    flags = ["-O2", "-std=c++17", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+    flags = [
+        "-O2",
+        "-std=c++17",
+        "-ffp-contract=off",
+        "-U_FORTIFY_SOURCE",
+        "-Wno-unknown-pragmas",
+        "-shared",
+        "-fPIC",
+    ]
     subprocess.run([compiler, *flags, folder / "kernel.cpp", "-o", folder / "it.so"], check=True)
     library = ctypes.CDLL(str(folder / "it.so"))
 

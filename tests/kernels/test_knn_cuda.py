@@ -20,15 +20,18 @@ def test_the_source_compiles(chip):
 
 @pytest.fixture(scope="module")
 def cupy(tmp_path_factory):
-    """The source's functions, run thread after thread."""
+    """The source's functions, with threads that wait for each other."""
     return stand_in(cuda.SOURCE, tmp_path_factory.mktemp("cuda"))
 
 
+SCREENS = ["fp16", "tf32", "fp32"]
+
+
 def products(device, queries, rows, screen):
-    """What tensor cores make of them at worst: of TF32, 10 bits, the others cut off."""
+    """What tensor cores make of them at worst: 10 bits of TF32, the others cut off; halves of halves."""
     if screen == "tf32":
         queries, rows = ((one.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for one in (queries, rows))
-    return queries @ rows.T
+    return (queries.astype(np.float32) @ rows.astype(np.float32).T).astype(rows.dtype)
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_the_logic_is_the_definitions(metric, seed, small):
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
-@pytest.mark.parametrize("screen", ["tf32", "fp32"])
+@pytest.mark.parametrize("screen", SCREENS)
 def test_a_bank_that_stays_answers_again(metric, screen, small):
     random = np.random.default_rng(9)
     rows = (random.standard_normal((200, 33)) + 3).astype(np.float32)  # far from the origin: products err most
@@ -79,24 +82,37 @@ def test_a_bank_that_stays_answers_again(metric, screen, small):
         np.testing.assert_array_equal(found[0], expected[0])
 
 
-def test_what_leaves_no_room_is_halved_and_grows_again(cupy, monkeypatch):
-    """Rows that come ever nearer, so that the first limit leaves out none of them, and then far ones."""
-    spans, run = [], cuda._Pass._run
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+def launches(cupy, monkeypatch):
+    """A stand-in whose kernels say with what they are launched; the list of names and arguments."""
+    noted = []
+
+    def function(name):
+        launch = cupy.RawModule("").get_function(name)
+
+        def run(grid, block, arguments):
+            noted.append((name, arguments))
+            launch(grid, block, arguments)
+
+        return run
+
+    noting = SimpleNamespace(**vars(cupy))
+    noting.RawModule = lambda code: SimpleNamespace(get_function=function)
+    monkeypatch.setitem(sys.modules, "cupy", noting)
     monkeypatch.setattr(cuda, "_products", products)
+    return noted
+
+
+def test_what_leaves_no_room_is_halved_and_grows_again(cupy, monkeypatch):
+    """Rows that come ever nearer, so that the first limit leaves out few of them, and then far ones."""
+    noted = launches(cupy, monkeypatch)
     monkeypatch.setattr(cuda, "ROOM", 16)
     monkeypatch.setattr(cuda, "SAMPLE", 8)
-
-    def noted(self, kernel, pairs, *given):
-        spans.extend([int(given[-2] - given[-3])] if kernel is self.select else [])
-        run(self, kernel, pairs, *given)
-
-    monkeypatch.setattr(cuda._Pass, "_run", noted)
     rows = np.concatenate([np.linspace(9, 1, 64), np.full(192, 20)])[:, None].astype(np.float32)
     asked = np.zeros((1, 1), np.float32)
     expected, found = reference.search(rows, asked, 4), cuda.Bank(rows, screen="fp32").search(asked, 4)
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_array_equal(found[0], expected[0])
+    spans = [int(given[-3] - given[-4]) for name, given in noted if name == "select_rows"]
     assert spans[:4] == [256, 128, 64, 32]
     assert spans[-1] > 64
 
@@ -104,34 +120,58 @@ def test_what_leaves_no_room_is_halved_and_grows_again(cupy, monkeypatch):
 @pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
 def test_few_queries_take_a_bank_that_stays_in_one_go(metric, cupy, monkeypatch):
     """However often rows travelled: one matrix of products, and of each kernel one launch behind the first limit."""
-    launched, run = [], cuda._Pass._run
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(cuda, "_products", lambda *given: launched.append("products") or products(*given))
-    monkeypatch.setattr(
-        cuda._Pass, "_run", lambda self, kernel, *given: launched.append(kernel) or run(self, kernel, *given)
-    )
+    noted = launches(cupy, monkeypatch)
     monkeypatch.setattr(cuda, "VALUES", 21 * 30)
     rows, asked, mask = problem(1)
     bank = cuda.Bank(np.split(rows, [40]), metric=metric, mask=mask)
     expected, found = reference.search(rows, asked, 5, metric=metric, mask=mask), bank.search(asked, 5)
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_array_equal(found[0], expected[0])
-    assert launched.count("products") == 1
-    assert len(launched) == 1 + 2 * 4 + 4
+    assert [name for name, _ in noted] == ["first_limits", "select_rows", "measure_rows", "merge_rows"]
 
 
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
+def test_rows_of_any_size_are_told_apart(metric, screen, small):
+    """Lengths from nothing to beyond what float16 holds, and among them pairs that it would take for one."""
+    random = np.random.default_rng(4)
+    rows = random.standard_normal((120, 40)).astype(np.float32)
+    rows[60:] = rows[:60] * (1 + 2.0**-12 * random.standard_normal((60, 40)))
+    rows = (rows * 10.0 ** random.integers(-30, 12, (120, 1))).astype(np.float32)
+    rows[7] = 0
+    asked = rows[[3, 7, 100]] * np.float32(1.001)
+    expected = reference.search(rows, asked, 9, metric=metric)
+    found = cuda.Bank(rows, metric=metric, screen=screen).search(asked, 9)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0], expected[0])
+
+
+def test_the_sample_lies_all_over_the_rows(cupy, monkeypatch):
+    """The near rows come last, as in a bank sorted by class: few are left to be measured all the same."""
+    noted = launches(cupy, monkeypatch)
+    monkeypatch.setattr(cuda, "SAMPLE", 32 * 20)
+    rows = np.concatenate([np.full((3000, 3), 50), np.random.default_rng(1).standard_normal((1000, 3))])
+    asked = np.zeros((1, 3), np.float32)
+    found = cuda.Bank(rows.astype(np.float32), screen="fp32").search(asked, 5)
+    np.testing.assert_array_equal(found[1], reference.search(rows.astype(np.float32), asked, 5)[1])
+    (measured,) = [given for name, given in noted if name == "measure_rows"]
+    assert 5 <= int(measured[3][0]) < 300
+
+
+@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_first_limit_is_the_kth_lowest(seed, small):
+def test_the_first_limit_is_the_kth_lowest(seed, screen, small):
     """Found by sorting the same numbers."""
     random = np.random.default_rng(seed)
     rows = random.standard_normal((25, 8)).astype(np.float32)
     queries = random.standard_normal((4, 8)).astype(np.float32)
     asked = reference.Search.of(rows, queries, 6, "l2", None)
-    bank = cuda._Rows(asked, "tf32")
+    bank = cuda._Rows(asked, screen)
     (piece,) = bank.pieces()
     run = cuda._Pass(asked, bank, asked.queries)
-    made = products(None, run.moved, piece.moved, "tf32")
-    run._limit(piece, made)
+    raw = products(None, run.moved, piece.moved, screen)
+    run._limit(piece, raw)
+    made = raw.astype(np.float32) * piece.factors * run.factors[:, None]
     upper = piece.halves + piece.slacks + run.bounds[:, None] * piece.sizes - made
     upper += (np.abs(piece.halves) + np.abs(made)) * np.float32(2.4e-7)
     np.testing.assert_allclose(run.limits, np.sort(upper, axis=1)[:, 5], rtol=1e-6)
@@ -140,7 +180,7 @@ def test_the_first_limit_is_the_kth_lowest(seed, small):
     assert (np.sort(true, axis=1)[:, 5] <= run.limits).all()
 
 
-@pytest.mark.parametrize("screen", ["fp32", "tf32"])
+@pytest.mark.parametrize("screen", SCREENS)
 def test_products_are_asked_for_as_the_manual_of_cublas_has_it(screen, cupy, monkeypatch):
     """Rows and queries lie row by row, where cuBLAS counts columns."""
 
@@ -153,9 +193,11 @@ def test_products_are_asked_for_as_the_manual_of_cublas_has_it(screen, cupy, mon
 
     blas = with_blas(cupy)
     random = np.random.default_rng(4)
-    queries, rows = (random.standard_normal((count, 5)).astype(np.float32).view(Pointed) for count in (3, 8))
-    held = np.empty((3, 8), np.float32).view(Pointed)
+    kind = np.float16 if screen == "fp16" else np.float32
+    queries, rows = (random.standard_normal((count, 5)).astype(kind).view(Pointed) for count in (3, 8))
+    held = np.empty((3, 8), kind).view(Pointed)
     monkeypatch.setattr(cupy, "empty", lambda shape, dtype: held)
     found = cuda._products(cupy, queries, rows, screen)
-    np.testing.assert_allclose(np.asarray(found), np.asarray(queries) @ np.asarray(rows).T, rtol=1e-6)
-    assert blas.modes == [{"fp32": 68, "tf32": 77}[screen]]  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
+    exact = np.asarray(queries, np.float32) @ np.asarray(rows, np.float32).T
+    np.testing.assert_allclose(np.asarray(found), exact, rtol=1e-3 if screen == "fp16" else 1e-6)
+    assert blas.modes == [77 if screen == "tf32" else 68]  # CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_32F

@@ -48,7 +48,12 @@ def test_it_stops_when_it_is_told_to(cupy, monkeypatch) -> None:
     monkeypatch.setattr(cuda, "EVERY", 3)
     given, canvas, known = problem(CASES[0], 1)
     before, told = int(known.sum()), []
-    sources = cuda.synthesise(canvas=canvas, known=known, tell=lambda *done: told.append(done) or len(told) < 2, **given)
+
+    def tell(*done: int) -> bool:
+        told.append(done)
+        return len(told) < 2
+
+    sources = cuda.synthesise(canvas=canvas, known=known, tell=tell, **given)
     assert len(told) == 2
     assert int(known.sum()) - before == told[-1][0] < told[-1][1]
     assert int((sources >= 0).sum()) == told[-1][0]

@@ -42,6 +42,27 @@ def test_largest_first_and_of_equal_ones_the_first(form, seed: int):
     assert (found.dtype, places.dtype) == (np.float32, np.int64)
 
 
+@pytest.mark.parametrize("what", ["random", "rising", "all alike", "few alike"])
+@pytest.mark.parametrize("k", [1, 7, 40])
+def test_a_sample_says_little_of_its_row(what: str, k: int, cupy, monkeypatch):
+    """Of keys beyond the room that there is, exactly k are found; many are sorted, few compared."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    for name, value in {"SAMPLE": 32, "FEW": 8, "RANKED": 50, "MOST": 2}.items():
+        monkeypatch.setattr(cuda, name, value)
+    random = np.random.default_rng(k)
+    values = {
+        "random": random.standard_normal((3, 3000)),
+        "rising": np.arange(9000).reshape(3, 3000),
+        "all alike": np.ones((3, 3000)),
+        "few alike": np.where(random.random((3, 3000)) < 0.1, 2, -random.random((3, 3000))),
+    }[what].astype(np.float32)
+    for found, expected in zip(cuda.topk(values, k), reference.topk(values, k), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    values[2, 1000] = np.nan
+    with pytest.raises(ValueError, match="Row 2 holds NaN"):
+        cuda.topk(values, k)
+
+
 def test_no_rows(form):
     found, places = form.topk(np.zeros((0, 5), np.float32), 3)
     assert found.shape == places.shape == (0, 3)

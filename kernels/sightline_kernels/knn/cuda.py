@@ -9,132 +9,155 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+import sightline_kernels.kth_lowest.cuda as kth_lowest
 from sightline_kernels.knn.reference import LARGEST, Metric, Rows, Search, bad_row, values
 
 __all__ = ["Bank", "search"]
 
-Screen = Literal["tf32", "fp32"]
+Screen = Literal["fp16", "tf32", "fp32"]
 ROOM = 4096  # pending rows of a query
-SAMPLE = 2**15  # rows that the first limit is taken from
+SAMPLE = 2**15  # rows that the first limit is taken from; more, if so few leave more than these of a piece:
+FEW = 1024
+RUN = 32  # of them, side by side
 VALUES = 2**26  # of the rows on the device at a time: 256 MiB
-PRODUCTS = 2**27  # of rows and queries at a time: 512 MiB
+PRODUCTS = 2**27  # of rows and queries at a time: 256 MiB of halves
 TOGETHER = 1024  # queries
 UNIT = 2.0**-24  # of float32
-NARROW = 2.0**-9  # two factors in TF32, which keeps 10 bits and may cut off the rest
+# How far the product of two factors is from theirs: TF32 keeps 10 bits and may cut off the rest, float16 rounds to 11
+# bits, and its products, of which the sum is rounded so, too.
+NARROW = {"fp32": 0.0, "tf32": 2.0**-9, "fp16": 1.5 * 2.0**-10}
+NORM = 7  # rows and queries that become float16 are made shorter than 2**7: no product is beyond its range
 TINY = 2.0**-120  # what underflow may take
-THREADS = 128  # of a block
-FLOAT, TRANSPOSED, PLAIN, DEFAULT = 0, 1, 0, -1  # cuBLAS's names for a type, two layouts and its own choice
-COMPUTE = {"fp32": 68, "tf32": 77}  # its names for how products are computed
-# No kernel synchronises: every thread answers for one pair. Sums are rounded as the reference does, never fused.
-SOURCE = r"""
-extern "C" __global__ void count_digits(const float* products, const float* halves, const float* sizes,
-        const float* slacks, const float* bounds, const unsigned* prefixes, int* tallies, long long queries,
-        long long stride, long long span, int shift) {
-    long long pair = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (pair >= queries * span) return;
-    long long q = pair / span, r = pair % span;
-    float product = products[q * stride + r];
-    float upper = halves[r] + slacks[r] + bounds[q] * sizes[r] - product;
-    upper += (fabsf(halves[r]) + fabsf(product)) * 2.4e-7f;  // this sum's own rounding
-    if (!(upper < 3e38f)) return;  // not to be found, or nothing known of it
-    unsigned bits = __float_as_uint(upper);
-    bits ^= (bits >> 31) ? 0xffffffffu : 0x80000000u;  // ordered as the numbers are
-    if (shift < 24 && (bits >> (shift + 8)) != (prefixes[q] >> (shift + 8))) return;
-    atomicAdd(tallies + q * 256 + ((bits >> shift) & 255), 1);
+FLOAT, HALF, TRANSPOSED, PLAIN, DEFAULT = 0, 2, 1, 0, -1  # cuBLAS's names for types, layouts and its own choice
+COMPUTE = {"fp32": 68, "tf32": 77, "fp16": 68}  # its names for how products are computed
+LIMITING, SELECTING, MEASURING, MERGING = 1024, 256, 256, 128  # threads of a block
+ROWS, QUERIES, LANES = 4, 16, 16  # as in the source
+SOURCE = (
+    kth_lowest.SOURCE
+    + r"""
+#define ROWS 4  // of a thread that selects
+#define QUERIES 16  // that it does so for
+#define LANES 16  // that measure a row: the partial sums of the definition
+#ifdef __CUDA_ARCH__
+__device__ static float of_half(unsigned short bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+#endif
+
+__device__ static float product_at(const void* products, long long place, int narrow) {
+    return narrow ? of_half(((const unsigned short*)products)[place]) : ((const float*)products)[place];
 }
 
-extern "C" __global__ void choose_digits(int* tallies, unsigned* prefixes, int* ranks, float* limits,
-        long long queries, int shift) {
-    long long q = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (q >= queries) return;
-    int digit = 0, rank = ranks[q];
-    while (digit < 256 && tallies[q * 256 + digit] < rank) rank -= tallies[q * 256 + digit++];
-    for (int i = 0; i < 256; i++) tallies[q * 256 + i] = 0;
-    if (digit == 256) return;  // fewer rows than are looked for: the limit stays
-    ranks[q] = rank;
-    prefixes[q] |= (unsigned)digit << shift;
-    unsigned bits = prefixes[q];
-    if (shift == 0) limits[q] = __uint_as_float(bits ^ ((bits >> 31) ? 0x80000000u : 0xffffffffu));
+__device__ static float of_ordered(unsigned bits) {
+    return __uint_as_float(bits ^ ((bits >> 31) ? 0x80000000u : 0xffffffffu));
 }
 
-extern "C" __global__ void select_rows(const float* products, const float* halves, const float* sizes,
-        const float* bounds, const float* limits, int* pending, int* counts, long long queries, long long stride,
-        long long start, long long stop, int room) {
-    long long pair = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    long long span = stop - start;
-    if (pair >= queries * span) return;
-    long long q = pair / span, r = start + pair % span;
-    if (halves[r] > 3e38f) return;  // not to be found
-    float lower = halves[r] - bounds[q] * sizes[r] - products[q * stride + r];
-    if (lower > limits[q]) return;
-    int place = atomicAdd(counts + q, 1);
-    if (place < room) pending[q * room + place] = (int)r;
+// Of every query the k-th lowest of what rows of a sample are at most: one block each.
+extern "C" __global__ void __launch_bounds__(1024) first_limits(const void* products, const float* halves,
+        const float* sizes, const float* slacks, const float* factors, const float* bounds,
+        const float* query_factors, float* limits, long long stride, long long apart, int span, int k, int narrow) {
+    const long long q = blockIdx.x;
+    const float bound = bounds[q], query_factor = query_factors[q];
+    auto most = [&](int i, unsigned& key) {
+        const long long r = i / 32 * apart + i % 32;
+        const float product = product_at(products, q * stride + r, narrow) * factors[r] * query_factor;
+        const float sum = halves[r] + slacks[r] + bound * sizes[r] - product;
+        const float upper = sum + (fabsf(halves[r]) + fabsf(product)) * 2.4e-7f;  // the sum's own rounding
+        key = ordered(upper);
+        return upper < 3e38f;  // else not to be found, or nothing known of it
+    };
+    unsigned found;
+    if (kth_lowest(most, span, k, 0, found) && threadIdx.x == 0) limits[q] = of_ordered(found);
 }
 
-extern "C" __global__ void measure_rows(const float* rows, const float* queries, const int* pending,
-        const int* counts, double* keys, long long count, long long depth, int width, int room, int metric) {
-    long long pair = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    long long q = pair / width, place = q * room + pair % width;
-    if (q >= count || pair % width >= counts[q]) return;
-    const float* one = queries + q * depth;
-    const float* row = rows + (long long)pending[place] * depth;
-    double sums[16], squares[16], others[16];
-    for (int j = 0; j < 16; j++) sums[j] = squares[j] = others[j] = 0.0;
-    for (long long d = 0; d < depth; d += 16)
-        for (int j = 0; j < 16 && d + j < depth; j++) {
-            double a = one[d + j], b = row[d + j], apart = __dsub_rn(a, b);
-            sums[j] = __dadd_rn(sums[j], metric == 0 ? __dmul_rn(apart, apart) : __dmul_rn(a, b));
-            if (metric == 1) {
-                squares[j] = __dadd_rn(squares[j], __dmul_rn(b, b));
-                others[j] = __dadd_rn(others[j], __dmul_rn(a, a));
-            }
-        }
-    for (int half = 8; half > 0; half /= 2)
-        for (int j = 0; j < half; j++) {
-            sums[j] = __dadd_rn(sums[j], sums[j + half]);
-            squares[j] = __dadd_rn(squares[j], squares[j + half]);
-            others[j] = __dadd_rn(others[j], others[j + half]);
-        }
-    double key = sums[0];
-    if (metric == 1) {
-        double length = __dmul_rn(__dsqrt_rn(others[0]), __dsqrt_rn(squares[0]));
-        key = length > 0.0 ? __ddiv_rn(key, length) : 0.0;
+// Rows from start to stop that may be within a query's limit. A thread knows its rows while it looks at some queries.
+extern "C" __global__ void select_rows(const void* products, const float* halves, const float* sizes,
+        const float* factors, const float* bounds, const float* query_factors, const float* limits, int* pending,
+        int* counts, long long queries, long long stride, long long start, long long stop, int room, int narrow) {
+    const long long first = start + (long long)blockIdx.x * blockDim.x * ROWS + threadIdx.x;
+    float half[ROWS], size[ROWS], factor[ROWS];
+    for (int j = 0; j < ROWS; j++) {
+        const long long r = first + j * blockDim.x;
+        half[j] = r < stop ? halves[r] : 3.4e38f;
+        size[j] = r < stop ? sizes[r] : 0.0f;
+        factor[j] = r < stop ? factors[r] : 0.0f;
     }
-    keys[place] = metric == 0 ? key : -key;
+    const long long last = min((blockIdx.y + 1ll) * QUERIES, queries);
+    for (long long q = blockIdx.y * (long long)QUERIES; q < last; q++) {
+        const float bound = bounds[q], limit = limits[q], query_factor = query_factors[q];
+        #pragma unroll
+        for (int j = 0; j < ROWS; j++) {
+            if (half[j] > 3e38f) continue;  // not to be found
+            const long long r = first + j * blockDim.x;
+            float product = product_at(products, q * stride + r, narrow) * factor[j] * query_factor;
+            if (half[j] - bound * size[j] - product > limit) continue;
+            int place = atomicAdd(counts + q, 1);
+            if (place < room) pending[q * room + place] = (int)r;
+        }
+    }
 }
 
+// Their keys, by as many threads as the definition has partial sums, and rounded as it does: never fused.
+extern "C" __global__ void measure_rows(const float* rows, const float* queries, const int* pending,
+        const int* counts, double* keys, long long depth, int room, int metric) {
+    const long long q = blockIdx.y;
+    const int count = counts[q], lane = threadIdx.x % LANES, first = blockIdx.x * (blockDim.x / LANES);
+    if (first >= count) return;
+    const int place = first + threadIdx.x / LANES;
+    const float* one = queries + q * depth;
+    const float* row = rows + pending[q * room + min(place, count - 1)] * depth;
+    double sum = 0.0, square = 0.0, other = 0.0;
+    #pragma unroll 4
+    for (long long d = lane; d < depth; d += LANES) {
+        const double a = one[d], b = row[d], apart = __dsub_rn(a, b);
+        sum = __dadd_rn(sum, metric == 0 ? __dmul_rn(apart, apart) : __dmul_rn(a, b));
+        if (metric == 1) {
+            square = __dadd_rn(square, __dmul_rn(b, b));
+            other = __dadd_rn(other, __dmul_rn(a, a));
+        }
+    }
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        sum = __dadd_rn(sum, __shfl_xor_sync(ALL, sum, half));
+        square = __dadd_rn(square, __shfl_xor_sync(ALL, square, half));
+        other = __dadd_rn(other, __shfl_xor_sync(ALL, other, half));
+    }
+    if (place >= count || lane > 0) return;
+    if (metric == 1) {
+        double length = __dmul_rn(__dsqrt_rn(other), __dsqrt_rn(square));
+        sum = length > 0.0 ? __ddiv_rn(sum, length) : 0.0;
+    }
+    keys[q * room + place] = metric == 0 ? sum : -sum;
+}
+
+// The k nearest of those kept and those new; the k-th is the limit of what comes.
 extern "C" __global__ void merge_rows(const double* old_keys, const long long* old_names, const double* keys,
-        const int* pending, const int* counts, double* new_keys, long long* new_names, long long first,
-        long long count, int k, int width, int room) {
-    long long pair = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    long long q = pair / (k + width), n = pair % (k + width);
-    if (q >= count || n >= k + counts[q]) return;
+        const int* pending, const int* counts, double* new_keys, long long* new_names, const double* scales,
+        const double* shifts, float* limits, long long first, int k, int room) {
+    const long long q = blockIdx.y;
+    const int n = blockIdx.x * blockDim.x + threadIdx.x, count = counts[q];
+    if (n >= k + count) return;
     const double* kept = old_keys + q * k;
     const long long* names = old_names + q * k;
-    double key = n < k ? kept[n] : keys[q * room + n - k];
-    long long name = n < k ? names[n] : first + pending[q * room + n - k];
+    const double key = n < k ? kept[n] : keys[q * room + n - k];
+    const long long name = n < k ? names[n] : first + pending[q * room + n - k];
     int rank = 0;  // of all that are kept or new, by key and then by name: no two are alike
     for (int i = 0; i < k && rank < k; i++) rank += kept[i] < key || (kept[i] == key && names[i] < name);
-    for (int i = 0; i < counts[q] && rank < k; i++) {
-        double other = keys[q * room + i];
+    for (int i = 0; i < count && rank < k; i++) {
+        const double other = keys[q * room + i];
         rank += other < key || (other == key && first + pending[q * room + i] < name);
     }
-    if (rank < k) {
-        new_keys[q * k + rank] = key;
-        new_names[q * k + rank] = name;
-    }
-}
-
-extern "C" __global__ void lower_limits(const double* keys, const double* scales, const double* shifts, float* limits,
-        long long count, int k) {
-    long long q = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (q >= count) return;
-    double last = keys[q * k + k - 1] * scales[q];
-    double limit = last + shifts[q] + (fabs(last) + fabs(shifts[q])) * 1e-12;  // its own rounding
-    float found = (float)(limit + fabs(limit) * 0x1p-22);
+    if (rank >= k) return;
+    new_keys[q * k + rank] = key;
+    new_names[q * k + rank] = name;
+    if (rank < k - 1) return;
+    const double last = key * scales[q], limit = last + shifts[q] + (fabs(last) + fabs(shifts[q])) * 1e-12;
+    const float found = (float)(limit + fabs(limit) * 0x1p-22);  // their own rounding
     if (found < limits[q]) limits[q] = found;
 }
 """
+)
 
 
 def search(
@@ -148,7 +171,7 @@ def search(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest rows of every query; see the reference. Never run on a GPU yet: compiled, and proven on a CPU."""
     asked = Search.of(rows, queries, k, metric, mask)
-    prepared = _Rows(asked, "tf32")
+    prepared = _Rows(asked, "fp16")
     return _answered(asked, prepared, lambda: prepared.pieces())
 
 
@@ -172,7 +195,7 @@ class Bank:
         *,
         metric: Metric = "l2",
         mask: NDArray[np.bool_] | None = None,
-        screen: Screen = "tf32",
+        screen: Screen = "fp16",
     ):
         blocks = (rows,) if isinstance(rows, np.ndarray) else rows
         some = np.zeros((1, blocks[0].shape[1] if len(blocks) and blocks[0].ndim == 2 else 1), np.float32)
@@ -203,9 +226,10 @@ class _Piece:
     Attributes:
         first: number of the first.
         rows: (n, D) float32, their own numbers.
-        moved: (n, D) float32, what products are taken of: from the centre, of unit length for the cosine.
+        moved: (n, D) float32 or float16, what products are taken of: from the centre, of unit length for the cosine.
         halves, sizes, slacks: (n,) float32 of each row: its part of the sum that is minimised, lowest; what a query's
             bound of error is multiplied with; what the highest of the former is above the lowest.
+        factors: (n,) float32, powers of two: what its products are multiplied with, having been scaled for float16.
     """
 
     first: int
@@ -214,11 +238,12 @@ class _Piece:
     halves: Any
     sizes: Any
     slacks: Any
+    factors: Any
 
     @property
     def arrays(self) -> tuple[Any, ...]:
         """All of them, in order."""
-        return self.rows, self.moved, self.halves, self.sizes, self.slacks
+        return self.rows, self.moved, self.halves, self.sizes, self.slacks, self.factors
 
     def part(self, rows: slice) -> _Piece:
         """Some of these rows; nothing is copied."""
@@ -237,7 +262,9 @@ class _Rows:
         self.metric = ("l2", "cosine", "inner_product").index(asked.metric)
         self.centre = self._centre()
         self.growth = (asked.dimensions + 32) * UNIT * 1.02
-        self.error = self.growth if screen == "fp32" else 2 * self.growth + NARROW * 1.01  # of a product, relative
+        # of a product, relative; tensor cores cut off what they add
+        self.error = self.growth if screen == "fp32" else 2 * self.growth + NARROW[screen] * 1.01
+        self.kind = np.float16 if screen == "fp16" else np.float32
 
     def pieces(self) -> Iterator[_Piece]:
         """All rows, brought to the device as they are wanted."""
@@ -249,7 +276,9 @@ class _Rows:
     def whole(self) -> _Piece:
         """All rows side by side, for a bank that stays: few queries take them in one go."""
         shape = (self.asked.count, self.asked.dimensions)
-        made = _Piece(0, *(self.cupy.empty(one, np.float32) for one in (shape, shape, *[shape[:1]] * 3)))
+        kinds = (np.float32, self.kind, *[np.float32] * 4)
+        shapes = (shape, shape, *[shape[:1]] * 4)
+        made = _Piece(0, *(self.cupy.empty(one, kind) for one, kind in zip(shapes, kinds, strict=True)))
         for piece in self.pieces():
             there = made.part(slice(piece.first, piece.first + len(piece.rows)))
             for ours, its in zip(there.arrays, piece.arrays, strict=True):
@@ -278,7 +307,9 @@ class _Rows:
         if self.metric == 1:  # rounding of x / |x|
             size = cupy.where(short, np.inf, size + 4)
         halves, sizes = cupy.where(kept, half - TINY, np.inf), cupy.where(kept, size, 0)
-        return _Piece(first, rows, moved, *(one.astype(np.float32) for one in (halves, sizes, slack * (1 + UNIT))))
+        moved, factors = _narrowed(cupy, moved, cupy.sqrt(squares), self.kind)
+        each = (halves, sizes, slack * (1 + UNIT), factors)
+        return _Piece(first, rows, moved, *(one.astype(np.float32) for one in each))
 
     def _centre(self) -> NDArray[np.float64]:
         """The mean of rows spread over the bank, as float32 holds it: any vector would do."""
@@ -302,15 +333,18 @@ class _Pass:
     def __init__(self, asked: Search, bank: _Rows, queries: NDArray[np.float32]):
         cupy = self.cupy = bank.cupy
         module = cupy.RawModule(code=SOURCE)
-        names = ("count_digits", "choose_digits", "select_rows", "measure_rows", "merge_rows", "lower_limits")
-        self.count, self.choose, self.select, self.measure, self.merge, self.lower = map(module.get_function, names)
+        names = ("first_limits", "select_rows", "measure_rows", "merge_rows")
+        self.limit, self.select, self.measure, self.merge = map(module.get_function, names)
         self.bank, self.k, self.metric, count = bank, asked.k, bank.metric, len(queries)
         wide = queries.astype(np.float64)
         moved = (wide - bank.centre if self.metric == 0 else wide).astype(np.float32)
         norms = np.linalg.norm(moved.astype(np.float64), axis=1)
         self.scale = cupy.asarray(norms if self.metric == 1 else np.full(count, 1.0 if self.metric else 0.5))
         shift = wide @ bank.centre if self.metric else np.square(wide - bank.centre).sum(axis=1) * -0.5
-        self.shift, self.queries, self.moved = (cupy.asarray(one) for one in (shift, queries, moved))
+        narrow, factors = _narrowed(np, moved, norms, bank.kind)
+        self.shift, self.queries, self.moved = (cupy.asarray(one) for one in (shift, queries, narrow))
+        self.factors = cupy.asarray(factors.astype(np.float32))
+        self.narrow = np.int32(bank.screen == "fp16")
         self.bounds = cupy.asarray(np.nextafter((norms * bank.error).astype(np.float32), np.float32(np.inf)))
         self.limits = cupy.full(count, np.inf, np.float32)
         self.keys = cupy.full((count, self.k), np.inf)
@@ -331,31 +365,28 @@ class _Pass:
         return self.cupy.asnumpy(self.keys), self.cupy.asnumpy(self.names)
 
     def _limit(self, piece: _Piece, products: Any) -> None:
-        """The k-th lowest of what rows of a sample are at most: found digit by digit of its 32 bits."""
-        cupy, count = self.cupy, len(self.queries)
-        span, stride = min(SAMPLE, len(piece.rows)), len(piece.rows)
-        tallies, prefixes = cupy.zeros((count, 256), np.int32), cupy.zeros(count, np.uint32)
-        ranks = cupy.full(count, self.k, np.int32)
-        for shift in (24, 16, 8, 0):
-            self._run(
-                self.count, count * span, products, piece.halves, piece.sizes, piece.slacks, self.bounds, prefixes,
-                tallies, np.int64(count), np.int64(stride), np.int64(span), np.int32(shift),
-            )  # fmt: skip
-            self._run(
-                self.choose, count, tallies, prefixes, ranks, self.limits, np.int64(count), np.int32(shift)
-            )  # fmt: skip
+        """The k-th lowest of what rows of a sample are at most, which lie in runs all over the piece."""
+        total = len(piece.rows)
+        span = min(max(SAMPLE, self.k * total // FEW), total)
+        apart = max(RUN, (total - RUN) // max(-(-span // RUN) - 1, 1))
+        self.limit(
+            (len(self.queries),), (LIMITING,),
+            (products, piece.halves, piece.sizes, piece.slacks, piece.factors, self.bounds, self.factors, self.limits,
+             np.int64(total), np.int64(apart), np.int32(span), np.int32(self.k), self.narrow),
+        )  # fmt: skip
 
     def _take(self, piece: _Piece, products: Any) -> None:
         """Select, measure and merge, of as many rows at a time as leave room."""
-        cupy, count, k = self.cupy, len(self.queries), self.k
+        cupy, count, k, room = self.cupy, len(self.queries), self.k, np.int32(ROOM)
         total, depth = piece.rows.shape
         pending, keys = cupy.empty((count, ROOM), np.int32), cupy.empty((count, ROOM))
         start, span = 0, total
         while start < total:
             stop, counts = min(start + span, total), cupy.zeros(count, np.int32)
-            self._run(
-                self.select, count * (stop - start), products, piece.halves, piece.sizes, self.bounds, self.limits,
-                pending, counts, np.int64(count), np.int64(total), np.int64(start), np.int64(stop), np.int32(ROOM),
+            self.select(
+                (-(-(stop - start) // (SELECTING * ROWS)), -(-count // QUERIES)), (SELECTING,),
+                (products, piece.halves, piece.sizes, piece.factors, self.bounds, self.factors, self.limits, pending,
+                 counts, np.int64(count), np.int64(total), np.int64(start), np.int64(stop), room, self.narrow),
             )  # fmt: skip
             width = int(counts.max())
             if width > ROOM:  # ROOM rows always fit
@@ -364,31 +395,36 @@ class _Pass:
             start, span = stop, 2 * span  # fewer of the next are below a limit that has fallen
             if width == 0:
                 continue
-            self._run(
-                self.measure, count * width, piece.rows, self.queries, pending, counts, keys, np.int64(count),
-                np.int64(depth), np.int32(width), np.int32(ROOM), np.int32(self.metric),
+            self.measure(
+                (-(-width // (MEASURING // LANES)), count), (MEASURING,),
+                (piece.rows, self.queries, pending, counts, keys, np.int64(depth), room, np.int32(self.metric)),
             )  # fmt: skip
             old, names = self.keys, self.names
             self.keys, self.names = cupy.empty_like(old), cupy.empty_like(names)
-            self._run(
-                self.merge, count * (k + width), old, names, keys, pending, counts, self.keys, self.names,
-                np.int64(piece.first), np.int64(count), np.int32(k), np.int32(width), np.int32(ROOM),
-            )  # fmt: skip
-            self._run(
-                self.lower, count, self.keys, self.scale, self.shift, self.limits, np.int64(count), np.int32(k)
+            self.merge(
+                (-(-(k + width) // MERGING), count), (MERGING,),
+                (old, names, keys, pending, counts, self.keys, self.names, self.scale, self.shift, self.limits,
+                 np.int64(piece.first), np.int32(k), room),
             )  # fmt: skip
 
-    def _run(self, kernel: Any, pairs: int, *arguments: Any) -> None:
-        kernel((-(-pairs // THREADS),), (THREADS,), arguments)
+
+def _narrowed(library: Any, rows: Any, lengths: Any, kind: type) -> tuple[Any, Any]:
+    """Rows (n, D) of lengths (n,) as another kind holds them best, and what their products are multiplied with."""
+    if kind == np.float32:
+        return rows, library.ones(len(rows))
+    exponents = library.maximum(library.frexp(lengths)[1], -100) - NORM  # shorter ones are nothing beside ``sizes``
+    factors = library.ldexp(library.ones(len(rows)), exponents)
+    return (rows / factors[:, None]).astype(kind), factors
 
 
 def _products(cupy: Any, queries: Any, rows: Any, screen: Screen) -> Any:
-    """(Q, n) float32 of queries (Q, D) and rows (n, D), by cuBLAS, which takes matrices column by column."""
-    found = cupy.empty((len(queries), len(rows)), np.float32)
+    """(Q, n) of queries (Q, D) and rows (n, D), all of one type, by cuBLAS, which takes matrices column by column."""
+    found = cupy.empty((len(queries), len(rows)), rows.dtype)
+    kind = HALF if screen == "fp16" else FLOAT
     depth, one, zero = rows.shape[1], np.ones(1, np.float32), np.zeros(1, np.float32)
     cupy.cuda.cublas.gemmEx(
         cupy.cuda.device.get_cublas_handle(), TRANSPOSED, PLAIN, len(rows), len(queries), depth,
-        one.ctypes.data, rows.data.ptr, FLOAT, depth, queries.data.ptr, FLOAT, depth,
-        zero.ctypes.data, found.data.ptr, FLOAT, len(rows), COMPUTE[screen], DEFAULT,
+        one.ctypes.data, rows.data.ptr, kind, depth, queries.data.ptr, kind, depth,
+        zero.ctypes.data, found.data.ptr, kind, len(rows), COMPUTE[screen], DEFAULT,
     )  # fmt: skip
     return found

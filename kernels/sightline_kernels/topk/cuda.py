@@ -1,7 +1,7 @@
-"""In CuPy: the k-th largest of every row is found digit by digit, and what is not below it is ranked.
+"""In CuPy: what is not below the k-th largest of a sample is collected in one reading, and ranked.
 
-A number's key is its value, and below it its place counted backwards: no two keys of a row are alike, so that
-exactly k are not below the k-th, and ties end as the definition has them whatever order the threads come in.
+A number's key is its value turned round, and below it its place: no two keys of a row are alike, the k lowest are the
+k largest numbers, and ties end as the definition has them whatever order the threads come in.
 """
 
 from __future__ import annotations
@@ -10,67 +10,75 @@ from typing import Any
 
 import numpy as np
 
+import sightline_kernels.kth_lowest.cuda as kth_lowest
 from sightline_kernels.topk.reference import Floats, Ints, check, not_a_number
 
-THREADS = 256  # of a block
-# No kernel synchronises: every thread answers for one number.
-SOURCE = r"""
+SAMPLE = 2**15  # numbers of a row that its limit is taken from; more, if so few leave more than these of it:
+FEW = 2048
+RUN = 32  # of the sample, side by side
+RANKED = 2**13  # keys of a row that are compared with one another; more are sorted
+LIMITING, THREADS = 1024, 256  # of a block
+EACH = 8  # numbers of a thread, as in the source
+MOST = 2**16 - 1  # rows of one launch
+KEYS = 2**26  # on the device at a time: 512 MiB
+SOURCE = (
+    kth_lowest.SOURCE
+    + r"""
+#define EACH 8  // numbers of a thread that collects
+
 typedef unsigned long long Key;
 
 __device__ static Key key_of(float value, long long place) {
-    unsigned bits = __float_as_uint(value == 0.0f ? 0.0f : value);  // of two zeros neither is larger
-    bits ^= (bits >> 31) ? 0xffffffffu : 0x80000000u;  // ordered as the numbers are
-    return ((Key)bits << 32) | (Key)(0xffffffffu - (unsigned)place);
+    const unsigned bits = ordered(value == 0.0f ? 0.0f : value);  // of two zeros neither is larger
+    return (Key)~bits << 32 | (Key)place;
 }
 
-extern "C" __global__ void count_digits(const float* values, const Key* prefixes, int* tallies, int* bad,
-        long long rows, long long count, int shift) {
-    long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (n >= rows * count) return;
-    long long row = n / count;
-    if (!(values[n] == values[n])) {
-        bad[row] = 1;
-        return;
+// Of every row the k-th lowest key of a sample, its places from lowest_shift on: one block each.
+extern "C" __global__ void __launch_bounds__(1024) limit(const float* values, Key* limits, long long count,
+        long long apart, int span, int k, int lowest_shift) {
+    const float* row = values + blockIdx.x * count;
+    auto key = [&](int i, Key& made) {
+        const long long place = i / 32 * apart + i % 32;
+        made = key_of(row[place], place);
+        return true;
+    };
+    Key found;
+    if (kth_lowest(key, span, k, lowest_shift, found) && threadIdx.x == 0) limits[blockIdx.x] = found;
+}
+
+extern "C" __global__ void collect(const float* values, const Key* limits, Key* keys, int* counts, int* bad,
+        long long count, int room) {
+    const long long row = blockIdx.y, first = (long long)blockIdx.x * blockDim.x * EACH + threadIdx.x;
+    const Key limit = limits[row];
+    #pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const long long place = first + j * blockDim.x;
+        if (place >= count) return;
+        const float value = values[row * count + place];
+        if (!(value == value)) bad[row] = 1;
+        const Key key = key_of(value, place);
+        if (key > limit) continue;
+        const int here = atomicAdd(counts + row, 1);
+        if (here < room) keys[row * room + here] = key;
     }
-    Key key = key_of(values[n], n % count);
-    if (shift < 56 && (key >> (shift + 8)) != (prefixes[row] >> (shift + 8))) return;
-    atomicAdd(tallies + row * 256 + (int)((key >> shift) & 255), 1);
 }
 
-extern "C" __global__ void choose_digits(int* tallies, Key* prefixes, int* ranks, long long rows, int shift) {
-    long long row = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (row >= rows) return;
-    int digit = 255, rank = ranks[row];
-    while (digit > 0 && tallies[row * 256 + digit] < rank) rank -= tallies[row * 256 + digit--];
-    for (int i = 0; i < 256; i++) tallies[row * 256 + i] = 0;
-    ranks[row] = rank;
-    prefixes[row] |= (Key)digit << shift;
-}
-
-extern "C" __global__ void collect(const float* values, const Key* limits, Key* keys, int* counts, long long rows,
-        long long count, int k) {
-    long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (n >= rows * count) return;
-    long long row = n / count;
-    Key key = key_of(values[n], n % count);
-    if (key < limits[row]) return;
-    int place = atomicAdd(counts + row, 1);
-    if (place < k) keys[row * k + place] = key;
-}
-
-extern "C" __global__ void rank(const float* values, const Key* keys, float* found, long long* places,
-        long long rows, long long count, int k) {
-    long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (n >= rows * k) return;
-    long long row = n / k;
-    Key key = keys[n];
+extern "C" __global__ void rank(const float* values, const Key* keys, const int* counts, float* found,
+        long long* places, long long count, int room, int k) {
+    const long long row = blockIdx.y;
+    const int n = blockIdx.x * blockDim.x + threadIdx.x, all = counts[row];
+    if (n >= all) return;
+    const Key* those = keys + row * room;
+    const Key key = those[n];
     int before = 0;
-    for (int i = 0; i < k; i++) before += keys[row * k + i] > key;
-    long long place = (long long)(0xffffffffu - (unsigned)(key & 0xffffffffu));
+    for (int i = 0; i < all && before < k; i++) before += those[i] < key;
+    if (before >= k) return;
+    const long long place = (long long)(key & 0xffffffffu);
     found[row * k + before] = values[row * count + place];
     places[row * k + before] = place;
 }
 """
+)
 
 
 def topk(values: Floats, k: int) -> tuple[Floats, Ints]:
@@ -86,33 +94,57 @@ def topk_on_device(values: Any, k: int) -> tuple[Any, Any]:
     """The same of an array that lies on the device already; the answers stay there.
 
     Raises:
-        ValueError: as ``topk``.
+        ValueError: as ``topk``, or rows of 2**31 numbers and more.
     """
     import cupy  # pyright: ignore[reportMissingImports]
 
     device: Any = cupy
     check(values, k)
     rows, count = values.shape
-    if count > 2**32 - 1:
-        raise ValueError(f"Rows of {count} numbers are too long: at most {2**32 - 1}.")
-    values = device.ascontiguousarray(values)
-    keys, counts = device.zeros((rows, k), np.uint64), device.zeros(rows, np.int32)
-    found, places = device.empty((rows, k), np.float32), device.empty((rows, k), np.int64)
+    if count >= 2**31:
+        raise ValueError(f"Rows of {count} numbers are too long: below {2**31}.")
     if rows == 0:
-        return found, places
+        return device.empty((0, k), np.float32), device.empty((0, k), np.int64)
+    room = min(4 * max(k, FEW), count)
+    step = min(MOST, max(KEYS // room, 1))
+    parts = [
+        _of_some(device, device.ascontiguousarray(values[n : n + step]), n, k, room) for n in range(0, rows, step)
+    ]
+    return tuple(device.concatenate(one) for one in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
+
+
+def _of_some(device: Any, values: Any, first: int, k: int, room: int) -> tuple[Any, Any]:
+    """Of as many rows as a launch takes, which begin at ``first``, with room for so many keys of each."""
+    rows, count = values.shape
     module = device.RawModule(code=SOURCE)
-    tallies, prefixes = device.zeros((rows, 256), np.int32), device.zeros(rows, np.uint64)
-    ranks, bad = device.full(rows, k, np.int32), device.zeros(rows, np.int32)
-    sizes = np.int64(rows), np.int64(count)
-    for shift in range(56, -1, -8):
-        _run(module, "count_digits", rows * count, values, prefixes, tallies, bad, *sizes, np.int32(shift))
-        if shift == 56 and bool(bad.any()):
-            raise not_a_number(int(device.asnumpy(bad).argmax()))
-        _run(module, "choose_digits", rows, tallies, prefixes, ranks, np.int64(rows), np.int32(shift))
-    _run(module, "collect", rows * count, values, prefixes, keys, counts, *sizes, np.int32(k))
-    _run(module, "rank", rows * k, values, keys, found, places, *sizes, np.int32(k))
-    return found, places
+    limit, collect, rank = map(module.get_function, ("limit", "collect", "rank"))
+    limits, keys = device.empty(rows, np.uint64), device.empty((rows, room), np.uint64)
+    bad = device.zeros(rows, np.int32)
 
+    def collected(span: int, lowest_shift: int) -> tuple[Any, int]:
+        """How many keys of each row there are up to the limit that a sample gives, and of any row at most.
 
-def _run(module: Any, name: str, threads: int, *arguments: Any) -> None:
-    module.get_function(name)((-(-threads // THREADS),), (THREADS,), arguments)
+        Raises:
+            ValueError: there is something that is no number.
+        """
+        counts, apart = device.zeros(rows, np.int32), max(RUN, (count - RUN) // max(-(-span // RUN) - 1, 1))
+        numbers = np.int64(count), np.int64(apart), np.int32(span), np.int32(k), np.int32(lowest_shift)
+        limit((rows,), (LIMITING,), (values, limits, *numbers))
+        grid = -(-count // (THREADS * EACH)), rows
+        collect(grid, (THREADS,), (values, limits, keys, counts, bad, np.int64(count), np.int32(room)))
+        most, wrong = device.asnumpy(device.stack([counts.max(), bad.max()]))  # one wait for both
+        if wrong:
+            raise not_a_number(first + int(device.asnumpy(bad).argmax()))
+        return counts, int(most)
+
+    counts, most = collected(min(max(SAMPLE, k * count // FEW, k), count), 32)
+    if most > room:  # many ties, or large numbers that the sample has few of: exactly k are left by the exact limit
+        counts, most = collected(count, 0)
+    found, places = device.empty((rows, k), np.float32), device.empty((rows, k), np.int64)
+    if most <= RANKED:
+        grid = -(-most // THREADS), rows
+        rank(grid, (THREADS,), (values, keys, counts, found, places, np.int64(count), np.int32(room), np.int32(k)))
+        return found, places
+    keys = device.where(device.arange(room) < counts[:, None], keys, np.uint64(2**64 - 1))
+    places = (device.sort(keys, axis=1)[:, :k] & np.uint64(2**32 - 1)).astype(np.int64)
+    return device.take_along_axis(values, places, axis=1), places

@@ -1,0 +1,1 @@
+"""The k-th lowest of keys, which a block of threads finds."""
