@@ -16,9 +16,11 @@ import pytest
 
 SHIM = Path(__file__).with_suffix(".hpp")
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
-SCALARS = {
-    np.dtype(np.int64): ctypes.c_longlong, np.dtype(np.int32): ctypes.c_int, np.dtype(np.float32): ctypes.c_float,
-    np.dtype(np.float64): ctypes.c_double, np.dtype(np.uint64): ctypes.c_ulonglong,
+KINDS = {
+    "int": (np.int32, ctypes.c_int), "long long": (np.int64, ctypes.c_longlong),
+    "unsigned": (np.uint32, ctypes.c_uint), "unsigned long long": (np.uint64, ctypes.c_ulonglong),
+    "float": (np.float32, ctypes.c_float), "double": (np.float64, ctypes.c_double), "unsigned char": (np.uint8, None),
+    "Key": (np.uint64, None),
 }  # fmt: skip
 
 
@@ -52,7 +54,8 @@ def stand_in(source: str, folder: Path) -> SimpleNamespace:
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler is installed")
-    launchers = [_launcher(*found) for found in KERNEL.findall(source)]
+    found = {name: [_parameter(one) for one in given.split(",")] for name, given in KERNEL.findall(source)}
+    launchers = [_launcher(name, parameters) for name, parameters in found.items()]
     (folder / "kernel.cpp").write_text("\n".join([SHIM.read_text(), source, *launchers]))
     flags = [
         "-O2",
@@ -71,11 +74,7 @@ def stand_in(source: str, folder: Path) -> SimpleNamespace:
         launch.restype = ctypes.c_char_p
 
         def run(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
-            given = [
-                ctypes.c_void_p(one.ctypes.data) if isinstance(one, np.ndarray) else SCALARS[one.dtype](one)
-                for one in arguments
-            ]
-            assert all(not isinstance(one, np.ndarray) or one.flags.c_contiguous for one in arguments)
+            given = [_given(*one) for one in zip(arguments, found[name], strict=True)]
             sizes = [(ctypes.c_int * 3)(*size, *[1] * (3 - len(size))) for size in (grid, block)]
             wrong = launch(*sizes, *given)
             assert wrong is None, f"{name}{grid}{block}: {wrong.decode()}"
@@ -87,10 +86,29 @@ def stand_in(source: str, folder: Path) -> SimpleNamespace:
     return made
 
 
-def _launcher(name: str, parameters: str) -> str:
+def _parameter(text: str) -> tuple[str, bool, str]:
+    """Type, whether it is a pointer to that, and name."""
+    kind, pointer, name = re.fullmatch(r"\s*(?:const )?([\w ]+?)(\*?) (\w+)\s*", text).groups()
+    return kind, bool(pointer), name
+
+
+def _given(argument: Any, parameter: tuple[str, bool, str]) -> Any:
+    """What C takes for an argument, which must be of the parameter's type: a GPU would read the bytes behind it."""
+    kind, pointer, name = parameter
+    assert isinstance(argument, np.ndarray) == pointer, f"{name}: {argument!r}"
+    if kind != "void":
+        assert argument.dtype == KINDS[kind][0], f"{name} is {kind}; got {argument.dtype}"
+    if not pointer:
+        return KINDS[kind][1](argument)
+    assert argument.flags.c_contiguous, name
+    return ctypes.c_void_p(argument.ctypes.data)
+
+
+def _launcher(name: str, parameters: list[tuple[str, bool, str]]) -> str:
     """A C function that launches a kernel."""
-    names = ", ".join(re.findall(r"(\w+)\s*(?:,|$)", parameters))
+    declared = ", ".join(f"{kind}{'*' * pointer} {name}" for kind, pointer, name in parameters)
+    names = ", ".join(name for _, _, name in parameters)
     return (
-        f'extern "C" const char* launch_{name}(const int* of_blocks, const int* of_threads, {parameters}) '
+        f'extern "C" const char* launch_{name}(const int* of_blocks, const int* of_threads, {declared}) '
         f"{{ return gpu::launch(of_blocks, of_threads, [=] {{ {name}({names}); }}); }}"
     )

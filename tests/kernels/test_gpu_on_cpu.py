@@ -80,3 +80,8 @@ def test_sizes_that_no_gpu_takes(kernel, numbers):
     for grid, block in (((1,), (1025,)), ((1, 65536), (32,))):
         with pytest.raises(AssertionError, match="has 1 to"):
             kernel("without_waiting")(grid, block, (numbers, numbers))
+
+
+def test_an_argument_of_another_type_is_found_out(kernel, numbers):
+    with pytest.raises(AssertionError, match="made is int; got int64"):
+        kernel("together")((1,), (SIZE,), (numbers, numbers.astype(np.int64)))
