@@ -136,16 +136,17 @@ def gram(setting: Setting) -> None:
     from sightline_kernels.gram import cuda, reference
     from sightline_kernels.gram.resident import cuda as resident
 
-    def agrees(shape: tuple[int, ...], dtype: type, on_device: bool) -> str:
+    def agrees(shape: tuple[int, ...], dtype: type, on_device: bool, arithmetic: Any = "fp32") -> str:
         import cupy
 
         random = np.random.default_rng(len(shape))
         maps = (random.standard_normal(shape) + 0.5).astype(dtype)
         expected = reference.gram(maps)
-        found = cupy.asnumpy(resident.gram(cupy.asarray(maps))) if on_device else cuda.gram(maps)
+        by = partial(resident.gram, arithmetic=arithmetic)
+        found = cupy.asnumpy(by(cupy.asarray(maps))) if on_device else cuda.gram(maps)
         np.testing.assert_array_equal(found, found.transpose(0, 2, 1))
         error = float(np.abs(found - expected).max() / np.abs(expected).max())
-        if not error < 1e-5:
+        if not error < (1e-5 if arithmetic == "fp32" else 2e-3):
             raise AssertionError(f"apart by {error:.3g} of the largest")
         return f"apart by {error:.2g} of the largest"
 
@@ -154,6 +155,8 @@ def gram(setting: Setting) -> None:
         shape = tuple(setting.size(side, min(side, 40)) for side in shape)
         name = f"gram, {shape}, {np.dtype(dtype)}, {'maps on the device' if on_device else 'maps on the host'}"
         setting.check(name, partial(agrees, shape, dtype, on_device))
+        if on_device and dtype is np.float32:
+            setting.check(f"{name}, TF32", partial(agrees, shape, dtype, on_device, "tf32"))
     setting.attempt("gram timings", partial(_gram_timings, setting))
 
 

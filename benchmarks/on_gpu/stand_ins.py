@@ -18,8 +18,6 @@ def install() -> None:
     sys.path.insert(0, str(TESTS))
     from kernels.blas_on_cpu import with_blas
     from kernels.gpu_on_cpu import numpy_as_cupy, stand_in
-    from sightline_kernels.gram.resident import cuda as resident
-    from sightline_kernels.knn import cuda as knn
 
     made = numpy_as_cupy()
     compiled: dict[str, Any] = {}
@@ -38,10 +36,3 @@ def install() -> None:
     made.from_dlpack = np.from_dlpack
     made.__version__ = "rehearsal"
     sys.modules["cupy"] = made  # type: ignore[assignment]
-    setattr(resident, "pointer", lambda array: array.ctypes.data)  # noqa: B010 - a function of another module
-    setattr(knn, "_products", _products)  # noqa: B010
-
-
-def _products(_cupy: Any, queries: Any, rows: Any, _screen: str) -> Any:
-    """Of rows and queries, in their own type, with sums in float32."""
-    return (queries.astype(np.float32) @ rows.astype(np.float32).T).astype(rows.dtype)

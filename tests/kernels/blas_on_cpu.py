@@ -1,4 +1,4 @@
-"""The few functions of cuBLAS that kernels call, on addresses of the host: what its manual says, column by column."""
+"""The function of cuBLAS that kernels call, on addresses of the host: what its manual says, column by column."""
 
 from __future__ import annotations
 
@@ -25,50 +25,20 @@ def number(address: int) -> np.float32:
 
 
 class Blas:
-    """Stands for ``cupy.cuda.cublas``; remembers the mode that products were made in."""
+    """Stands for ``cupy.cuda.cublas``; remembers what products were made in."""
 
     def __init__(self) -> None:
-        self.mode, self.modes, self.calls = 0, list[int](), 0
-
-    def getMathMode(self, handle: int) -> int:
-        return self.mode
-
-    def setMathMode(self, handle: int, mode: int) -> None:
-        self.mode = mode
-
-    def gemm(self, ta, tb, m, n, k, alpha, a, lda, akind, b, ldb, bkind, beta, c, ldc, ckind) -> None:
-        left = matrix(a, *((k, m) if ta else (m, k)), lda, akind)
-        right = matrix(b, *((n, k) if tb else (k, n)), ldb, bkind)
-        out = matrix(c, m, n, ldc, ckind)
-        product = (left.T if ta else left).astype(np.float32) @ (right.T if tb else right).astype(np.float32)
-        out[...] = number(alpha) * product + (number(beta) * out if number(beta) else 0)
-
-    def sgemmBatched(self, handle, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, count) -> None:
-        self.modes.append(self.mode)
-        self.calls += 1
-        lists = [np.frombuffer((ctypes.c_char * (8 * count)).from_address(one), np.int64) for one in (a, b, c)]
-        for left, right, out in zip(*lists, strict=True):
-            kind = np.float32
-            self.gemm(ta, tb, m, n, k, alpha, int(left), lda, kind, int(right), ldb, kind, beta, int(out), ldc, kind)
+        self.modes = list[int]()
 
     def gemmEx(
         self, handle, ta, tb, m, n, k, alpha, a, akind, lda, b, bkind, ldb, beta, c, ckind, ldc, compute, algo
     ) -> None:
         self.modes.append(compute)
-        kinds = [TYPES[kind] for kind in (akind, bkind, ckind)]
-        self.gemm(ta, tb, m, n, k, alpha, a, lda, kinds[0], b, ldb, kinds[1], beta, c, ldc, kinds[2])
-
-    def gemmStridedBatchedEx(
-        self, handle, ta, tb, m, n, k, alpha, a, akind, lda, astride, b, bkind, ldb, bstride, beta, c, ckind, ldc,
-        cstride, count, compute, algo,
-    ) -> None:  # fmt: skip
-        kinds = [TYPES[kind] for kind in (akind, bkind, ckind)]
-        sizes = [np.dtype(kind).itemsize for kind in kinds]
-        for i in range(count):
-            self.gemmEx(
-                handle, ta, tb, m, n, k, alpha, a + i * astride * sizes[0], akind, lda, b + i * bstride * sizes[1],
-                bkind, ldb, beta, c + i * cstride * sizes[2], ckind, ldc, compute, algo,
-            )  # fmt: skip
+        left = matrix(a, *((k, m) if ta else (m, k)), lda, TYPES[akind])
+        right = matrix(b, *((n, k) if tb else (k, n)), ldb, TYPES[bkind])
+        out = matrix(c, m, n, ldc, TYPES[ckind])
+        product = (left.T if ta else left).astype(np.float32) @ (right.T if tb else right).astype(np.float32)
+        out[...] = number(alpha) * product + (number(beta) * out if number(beta) else 0)
 
 
 def with_blas(cupy: Any) -> Blas:

@@ -19,10 +19,9 @@
 #define __forceinline__ inline
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __align__(bytes) alignas(bytes)
 
 struct dim3 { unsigned x, y, z; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(16) int4 { int x, y, z, w; };
 dim3 blockIdx, blockDim, gridDim, threadIdx;  // not static: read anew after every wait
 static const int warpSize = 32;
 
@@ -194,11 +193,6 @@ static unsigned __dp4a(unsigned a, unsigned b, unsigned sum) {
     for (int i = 0; i < 32; i += 8) sum += ((a >> i) & 255) * ((b >> i) & 255);
     return sum;
 }
-static float of_half(unsigned short bits) {  // as every source defines it for a GPU
-    _Float16 value;
-    std::memcpy(&value, &bits, 2);
-    return (float)value;
-}
 static double __dadd_rn(double a, double b) { return a + b; }
 static double __dsub_rn(double a, double b) { return a - b; }
 static double __dmul_rn(double a, double b) { return a * b; }
@@ -209,3 +203,46 @@ static float __fadd_rn(float a, float b) { return a + b; }
 static float __fsub_rn(float a, float b) { return a - b; }
 static unsigned __float_as_uint(float a) { unsigned bits; std::memcpy(&bits, &a, 4); return bits; }
 static float __uint_as_float(unsigned bits) { float a; std::memcpy(&a, &bits, 4); return a; }
+
+// What sources say in PTX on a GPU.
+
+static float of_half(unsigned short bits) {
+    _Float16 value;
+    std::memcpy(&value, &bits, 2);
+    return (float)value;
+}
+
+static unsigned rounded_to_tf32(unsigned word) { return (word + 0x1000u) & 0xffffe000u; }
+
+namespace gpu {
+struct Fragments { unsigned left[4], right[2]; };
+static Fragments fragments[2][1024];
+
+static float number(const unsigned* words, int at, bool halves) {
+    return halves ? of_half((unsigned short)(words[0] >> (at * 16))) : __uint_as_float(words[0]);
+}
+
+// Tables of mma.sync in the manual of PTX: rows of the left, columns of the right and of the sums by lane / 4; a word
+// of k by lane % 4, and 4 further.
+static void multiply(float* sums, const unsigned* left, const unsigned* right, bool halves) {
+    int me = current, turn = turns[me] ^= 1, lane = me % warpSize;
+    std::memcpy(fragments[turn][me].left, left, sizeof fragments[turn][me].left);
+    std::memcpy(fragments[turn][me].right, right, sizeof fragments[turn][me].right);
+    pause(WARP);
+    const Fragments* warp = fragments[turn] + (me - lane);
+    for (int e = 0; e < 4; e++) {
+        int row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
+        for (int word = 0; word < 8; word++)
+            for (int at = 0; at < (halves ? 2 : 1); at++)
+                sums[e] += number(warp[row % 8 * 4 + word % 4].left + row / 8 + word / 4 * 2, at, halves)
+                    * number(warp[column * 4 + word % 4].right + word / 4, at, halves);
+    }
+}
+}  // namespace gpu
+
+static void multiply_halves(float* sums, const unsigned* left, const unsigned* right) {
+    gpu::multiply(sums, left, right, true);
+}
+static void multiply_tf32(float* sums, const unsigned* left, const unsigned* right) {
+    gpu::multiply(sums, left, right, false);
+}

@@ -38,11 +38,25 @@ def compiles(source: str, chip: str) -> None:
     assert int(status) == 0, log.decode()
 
 
+class OnDevice(np.ndarray):
+    """An array that tells its address as CuPy's do."""
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
 def numpy_as_cupy() -> SimpleNamespace:
     """NumPy in CuPy's place, for what needs no kernel of its own."""
     made = SimpleNamespace(**{name: getattr(np, name) for name in dir(np) if not name.startswith("_")})
+    for name in ("asarray", "ascontiguousarray", "empty"):
+        setattr(made, name, _on_device(getattr(np, name)))
     made.asnumpy = np.asarray
     return made
+
+
+def _on_device(make: Callable[..., np.ndarray]) -> Callable[..., OnDevice]:
+    return lambda *given: make(*given).view(OnDevice)
 
 
 def stand_in(source: str, folder: Path) -> SimpleNamespace:
