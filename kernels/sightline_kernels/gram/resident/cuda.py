@@ -37,8 +37,8 @@ __device__ static unsigned rounded_to_tf32(unsigned word) {
     return found;
 }
 
-// Sums (16 x 8) of products of left (16 x k) and right (k x 8), of which a warp's lanes have a part each: PTX's manual
-// says which. k = 16 halves, or 8 numbers in TF32.
+// Sums (16 x 8) of products of left (16 x k) and right (k x 8), of which each lane of a warp has a part: the manual
+// of PTX says which. k = 16 halves, or 8 numbers in TF32.
 __device__ static void multiply_halves(float* sums, const unsigned* left, const unsigned* right) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
         " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
