@@ -36,16 +36,16 @@ def rate(setting: Setting) -> None:
 
 def provider(setting: Setting) -> None:
     """That ONNX Runtime's CUDA provider starts, where nodes run, and that its numbers are the CPU's."""
-    from sightline.routes import ort
+    from sightline.routes import sessions
     from sightline.routes.base import Settings
 
     made: Any = Settings(setting.device)
 
     def starts() -> str:
-        reasons = ort.provider_obstacles(made.device)
+        reasons = sessions.provider_obstacles(made.device)
         if reasons:
             raise RuntimeError(" ".join(reasons))
-        return f"{ort.installed_runtimes()}"
+        return f"{sessions.installed_runtimes()}"
 
     if not setting.check("CUDA provider", starts):
         raise RuntimeError("no CUDA provider, so nothing of this part can run")
@@ -62,7 +62,7 @@ def forward(setting: Setting) -> None:
 
 def _forward(setting: Setting, title: str, torch: Any) -> None:
     from sightline.model import load
-    from sightline.routes import ort
+    from sightline.routes import ort, sessions
     from sightline.routes.base import Settings
     from sightline_exporters.variants import to_half
 
@@ -81,8 +81,8 @@ def _forward(setting: Setting, title: str, torch: Any) -> None:
             few = partial(oracle.logits, images.tensor[:8])
             setting.check(f"scores of {title}, {name}", partial(near, few, exact, tolerance))
             if not setting.dry:
-                session = ort.open_session(model, (model.logits_name,), Settings(device))
-                counts = {where: kinds.total() for where, kinds in ort.placement(session).items()}
+                session = sessions.open_session(model, (model.logits_name,), Settings(device))
+                counts = {where: kinds.total() for where, kinds in sessions.placement(session).items()}
                 setting.emit("note", name=f"nodes of {title}, {name}", note=str(counts))
             tensor, peers = torch.from_numpy(images.tensor), {}
             for arranged, (module, layout) in layouts(setting, found.module).items():
@@ -254,7 +254,7 @@ def styles(setting: Setting) -> None:
 
 def tensorrt(setting: Setting) -> None:
     """TensorRT, where it is: engines are proven when they are built, then timed beside the CUDA provider."""
-    from sightline.routes import ort
+    from sightline.routes import ort, sessions
     from sightline.routes.base import Settings
     from sightline.routes.tensorrt import ROUTE
 
@@ -263,8 +263,8 @@ def tensorrt(setting: Setting) -> None:
         return
     import onnxruntime
 
-    missing = ort.missing_libraries("tensorrt", onnxruntime)
-    reasons = ort.provider_obstacles("tensorrt") + [f"{name}: {advice}" for name, advice in missing.items()]
+    missing = sessions.missing_libraries("tensorrt", onnxruntime)
+    reasons = sessions.provider_obstacles("tensorrt") + [f"{name}: {advice}" for name, advice in missing.items()]
     if reasons:
         setting.emit("skipped", name="TensorRT", note=" ".join(reasons))
         return

@@ -10,7 +10,7 @@ from problems import PROBLEMS
 from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.pass_ import GraphPass, PassBroken
 from sightline.routes.base import Settings
-from sightline.routes.ort import open_graph
+from sightline.routes.sessions import open_graph
 
 PROBLEM = PROBLEMS["convolutional"]
 

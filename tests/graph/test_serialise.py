@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from sightline.graph.serialise import LARGE, serialise
 from sightline.routes.base import Settings
-from sightline.routes.ort import open_graph
+from sightline.routes.sessions import open_graph
 
 SIDE = 200  # a float32 matrix of this side is larger than LARGE
 

@@ -19,7 +19,7 @@ from sightline.errors import MissingProvider, NoRoute, UsageError
 from sightline.graph.serialise import Serialised
 from sightline.methods.forward.predict import Predict
 from sightline.model import Model
-from sightline.routes import ort
+from sightline.routes import sessions
 from sightline.routes.base import Settings
 from sightline.routes.engines import Chip, cache_options, cache_root, engine_key, precision_of, profiles, sayable
 
@@ -148,16 +148,16 @@ def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[MadeUp]:
 
     session = type("MadeUp", (MadeUp,), {})
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(ort, "available_providers", lambda: list(ort.PROVIDERS.values()))
-    monkeypatch.setattr(ort, "chip", lambda gpu: CHIP)
-    monkeypatch.setattr(ort, "missing_libraries", lambda device, runtime: {})
+    monkeypatch.setattr(sessions, "available_providers", lambda: list(sessions.PROVIDERS.values()))
+    monkeypatch.setattr(sessions, "chip", lambda gpu: CHIP)
+    monkeypatch.setattr(sessions, "missing_libraries", lambda device, runtime: {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return session
 
 
 def test_a_session_is_told_everything_and_may_not_fall_back(open_problem: Open, pretended: type[MadeUp]) -> None:
     model = open_problem(convolutional())
-    ort.open_session(model, (model.logits_name,), Settings("tensorrt", batch=8, size=(7, 6)))
+    sessions.open_session(model, (model.logits_name,), Settings("tensorrt", batch=8, size=(7, 6)))
     ((provider, options),) = pretended.made["providers"]
     assert provider == "TensorrtExecutionProvider"
     assert pretended.made["enable_fallback"] == 0
@@ -172,7 +172,7 @@ def test_nodes_that_run_elsewhere_are_no_tensorrt(open_problem: Open, pretended:
     with pytest.raises(
         MissingProvider, match=r"3 nodes fell to CPUExecutionProvider \(2 Loop, 1 NonZero\).*--device cuda"
     ):
-        ort.open_session(model, (model.logits_name,), Settings("tensorrt", size=(7, 6)))
+        sessions.open_session(model, (model.logits_name,), Settings("tensorrt", size=(7, 6)))
 
 
 def test_cuda_computes_references_in_full_precision(open_problem: Open, pretended: type[MadeUp]) -> None:
@@ -181,24 +181,24 @@ def test_cuda_computes_references_in_full_precision(open_problem: Open, pretende
         "CUDAExecutionProvider": ["Conv"],
         "CPUExecutionProvider": ["Shape"],
     }  # shapes are its to choose
-    ort.open_session(model, (model.logits_name,), Settings("cuda"))
+    sessions.open_session(model, (model.logits_name,), Settings("cuda"))
     ((provider, options),) = pretended.made["providers"]
     assert (provider, options["use_tf32"]) == ("CUDAExecutionProvider", "0")
 
 
 def test_where_nodes_run_is_told(open_problem: Open) -> None:
     model = open_problem(convolutional())
-    session = ort.open_session(model, (model.logits_name,), Settings(threads=1))
-    assert set(ort.placement(session)) == {"CPUExecutionProvider"}
-    assert isinstance(ort.placement(session)["CPUExecutionProvider"], Counter)
-    assert sum(ort.placement(session)["CPUExecutionProvider"].values()) >= 3
+    session = sessions.open_session(model, (model.logits_name,), Settings(threads=1))
+    assert set(sessions.placement(session)) == {"CPUExecutionProvider"}
+    assert isinstance(sessions.placement(session)["CPUExecutionProvider"], Counter)
+    assert sum(sessions.placement(session)["CPUExecutionProvider"].values()) >= 3
 
 
 @pytest.mark.parametrize(("device", "provider"), [("cuda", "CUDA"), ("tensorrt", "Tensorrt")])
 def test_a_missing_provider_says_what_to_install(
     open_problem: Open, monkeypatch: pytest.MonkeyPatch, device: Any, provider: str
 ) -> None:
-    monkeypatch.setattr(ort, "available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(sessions, "available_providers", lambda: ["CPUExecutionProvider"])
     model = open_problem(convolutional())
     with pytest.raises(
         NoRoute, match=rf"has no {provider}ExecutionProvider.*pip install 'sightline\[gpu\]'"

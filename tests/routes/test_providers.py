@@ -19,7 +19,7 @@ from sightline.dispatch import route
 from sightline.errors import EngineMismatch, MissingProvider, NoRoute
 from sightline.methods.forward.predict import Predict
 from sightline.methods.gradient.saliency import Saliency
-from sightline.routes import ort
+from sightline.routes import sessions
 from sightline.routes.base import Settings
 from sightline.routes.providers import (
     CUDA_LIBRARIES,
@@ -90,11 +90,11 @@ def test_a_provider_that_silently_fell_away_is_an_error_of_the_session(open_prob
         return real(graph, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fell_away)
-    monkeypatch.setattr(ort, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    monkeypatch.setattr(ort, "missing_libraries", lambda device, runtime: {})
+    monkeypatch.setattr(sessions, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(sessions, "missing_libraries", lambda device, runtime: {})
     model = open_problem(convolutional())
     with pytest.raises(MissingProvider, match="CUDAExecutionProvider did not start; the session has CPUExec"):
-        ort.open_session(model, (model.logits_name,), Settings("cuda"))
+        sessions.open_session(model, (model.logits_name,), Settings("cuda"))
 
 
 def test_cuda_is_told_to_be_exact_and_steady() -> None:
@@ -108,7 +108,7 @@ def test_cuda_is_told_to_be_exact_and_steady() -> None:
 def test_runtimes_conflict_where_they_share_a_folder(monkeypatch, tmp_path: Path) -> None:
     """One that was put in front of another hides it; two in one folder overwrite each other."""
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
-    (here,) = ort.installed_runtimes()
+    (here,) = sessions.installed_runtimes()
     assert here.startswith("onnxruntime"), "of the environment that runs this"
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "onnxruntime").mkdir()
@@ -120,8 +120,8 @@ def test_runtimes_conflict_where_they_share_a_folder(monkeypatch, tmp_path: Path
         about.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         expected[name] = version
         importlib.invalidate_caches()
-        assert ort.installed_runtimes() == expected
-    (obstacle,) = ort.provider_obstacles("cpu")
+        assert sessions.installed_runtimes() == expected
+    (obstacle,) = sessions.provider_obstacles("cpu")
     assert "onnxruntime-openvino and onnxruntime-directml are both installed" in obstacle
 
 
@@ -133,9 +133,9 @@ def test_engines_are_tied_to_the_device_that_runs_them(monkeypatch) -> None:
         asked.append(command)
         return SimpleNamespace(stdout="NVIDIA L4, 580.95\n")
 
-    monkeypatch.setattr(ort.subprocess, "run", run)
+    monkeypatch.setattr(sessions.subprocess, "run", run)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    found = ort.chip(1)
+    found = sessions.chip(1)
     assert asked[0][:3] == ["nvidia-smi", "-i", "7"]
     assert (found.name, found.versions["driver"]) == ("NVIDIA L4", "580.95")
     assert said_versions("") == said_versions("no devices were found") == ("unknown", "unknown")
@@ -177,8 +177,8 @@ def test_tf32_can_be_had_on_cuda_and_is_held_to_the_cpu(open_problem, monkeypatc
         )
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(ort, "available_providers", lambda: list(PROVIDERS.values()))
-    monkeypatch.setattr(ort, "missing_libraries", lambda device, runtime: {})
+    monkeypatch.setattr(sessions, "available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(sessions, "missing_libraries", lambda device, runtime: {})
     model = open_problem(convolutional())
     plan = model.plan(Predict(), precision="tf32", device="cuda")
     assert (plan.route, plan.provider) == ("ort", "CUDAExecutionProvider, tf32")
@@ -196,15 +196,15 @@ def test_tf32_can_be_had_on_cuda_and_is_held_to_the_cpu(open_problem, monkeypatc
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_plan_is_refused_where_libraries_are_missing(open_problem, monkeypatch, device: Any) -> None:
     """Before anything runs, and doctor says the same."""
-    monkeypatch.setattr(ort, "installed_runtimes", lambda: {"onnxruntime-gpu": "1.31.1"})
-    monkeypatch.setattr(ort, "available_providers", lambda: list(PROVIDERS.values()))
-    monkeypatch.setattr(ort, "missing_libraries", lambda device, runtime: {"libcudnn.so.9": "pip install cudnn"})
-    assert ort.provider_obstacles(device) == [
+    monkeypatch.setattr(sessions, "installed_runtimes", lambda: {"onnxruntime-gpu": "1.31.1"})
+    monkeypatch.setattr(sessions, "available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(sessions, "missing_libraries", lambda device, runtime: {"libcudnn.so.9": "pip install cudnn"})
+    assert sessions.provider_obstacles(device) == [
         f"{PROVIDERS[device]} cannot start here. Missing: libcudnn.so.9 (pip install cudnn)."
     ]
     with pytest.raises(NoRoute, match=r"cannot start here\. Missing: libcudnn"):
         open_problem(convolutional()).plan(Predict(), device=device)
-    assert machine_facts()["devices"][device] == ort.provider_obstacles(device)
+    assert machine_facts()["devices"][device] == sessions.provider_obstacles(device)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from problems import PROBLEMS, convolutional
 from sightline.errors import EngineMismatch, MissingProvider
 from sightline.methods.forward.occlusion import Occlusion
 from sightline.model import Model
-from sightline.routes import ort
+from sightline.routes import ort, sessions
 from sightline.routes.base import Settings
 from sightline.routes.engines import MOST, Chip
 from sightline.routes.providers import PROVIDERS
@@ -79,9 +79,9 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[type[Engi
         return made(graph, options, providers=providers, **rest)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(ort, "available_providers", lambda: list(PROVIDERS.values()))
-    monkeypatch.setattr(ort, "missing_libraries", lambda device, runtime: {})
-    monkeypatch.setattr(ort, "chip", lambda gpu: Chip("a chip", {}))
+    monkeypatch.setattr(sessions, "available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(sessions, "missing_libraries", lambda device, runtime: {})
+    monkeypatch.setattr(sessions, "chip", lambda gpu: Chip("a chip", {}))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return kind
 

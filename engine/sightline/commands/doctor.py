@@ -16,14 +16,14 @@ from sightline.commands._options import ModelOptions
 from sightline.errors import SightlineError
 from sightline.model import Model
 from sightline.routes.base import Device, Settings
-from sightline.routes.ort import (
+from sightline.routes.providers import PROVIDERS
+from sightline.routes.sessions import (
     available_providers,
     installed_runtimes,
     open_session,
     placement,
     provider_obstacles,
 )
-from sightline.routes.providers import PROVIDERS
 
 PACKAGES = ("numpy", "onnx", "onnx-ir", "torch", "torchvision", "timm", "numba", "cupy-cuda13x", "pillow", "pyarrow")
 

@@ -20,8 +20,8 @@ from sightline.routes.base import Request, Route, Settings
 from sightline.routes.batch import halving
 from sightline.routes.engines import precision_of
 from sightline.routes.oracle import GraphOracle, filled_batch
-from sightline.routes.ort import open_session, provider_obstacles
 from sightline.routes.providers import check_precision
+from sightline.routes.sessions import open_session, provider_obstacles
 from sightline.target import Target, as_numpy
 from sightline.types import FloatArray
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from sightline.abilities import Taps, Weights, WindowSweep
 from sightline.routes.base import Forecast, Request, Route, Settings
-from sightline.routes.ort import OrtOracle, graph_carries_precision, provider_obstacles, provider_title
+from sightline.routes.ort import OrtOracle, graph_carries_precision, provider_title
+from sightline.routes.sessions import provider_obstacles
 from sightline.routes.window_sweep import forecast
 from sightline.types import IntArray
 

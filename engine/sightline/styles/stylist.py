@@ -17,7 +17,7 @@ from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.freeze_norm import MEAN, VARIANCE, FreezeNorm, PoolNorm, Statistics, normalisations
 from sightline.graph.mix_norm import MixNorm
 from sightline.routes.base import Settings
-from sightline.routes.ort import open_graph
+from sightline.routes.sessions import open_graph
 from sightline.styles.reach import reach_of
 from sightline.styles.shares import mix
 from sightline.styles.style import Style

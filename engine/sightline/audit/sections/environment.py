@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from sightline.audit.context import Context
 from sightline.audit.section import Finding, Outcome
-from sightline.routes.ort import available_providers, installed_runtimes, open_session, placement
 from sightline.routes.providers import PROVIDERS
+from sightline.routes.sessions import available_providers, installed_runtimes, open_session, placement
 
 
 class Environment:
