@@ -179,9 +179,9 @@ def run_part(given: argparse.Namespace) -> int:
 def record(given: argparse.Namespace, found: Found, name: str) -> None:
     """Append rows to the device's table; a failure to do so is told and loses no other part."""
     try:
+        sys.path[:0] = [path for path in ROOTS if path not in sys.path]
         from on_gpu.rows import rows_of
 
-        sys.path[:0] = [path for path in ROOTS if path not in sys.path]
         command = shlex.join(["benchmarks/gpu.py", "--parts", name, "--rounds", str(given.rounds)])
         rows_of(found.lines, name, command, given.results)
     except Exception as reason:

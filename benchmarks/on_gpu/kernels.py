@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def knn(setting: Setting) -> None:
     """Exact neighbours: forms agree, then 1M x 512 beside torch's product and topk, and FAISS where it is."""
     from sightline_kernels.knn import cuda, reference
 
-    def agrees(metric: Any, screen: Any, seed: int) -> str:
+    def agrees(metric: Any, seed: int) -> str:
         random = np.random.default_rng(seed)
         rows = random.standard_normal((setting.size(5000, 120), 67)).astype(np.float16 if seed % 2 else np.float32)
         rows[40:60] = rows[3]
@@ -62,13 +62,14 @@ def knn(setting: Setting) -> None:
         queries[0] = rows[3]
         for k in (1, 10, setting.size(100, 12)):
             expected = reference.search(rows, queries, k, metric=metric, mask=mask)
-            found = cuda.Bank(rows, metric=metric, mask=mask, screen=screen).search(queries, k)
-            np.testing.assert_array_equal(found[1], expected[1])
-            np.testing.assert_array_equal(found[0], expected[0])
-        return "k = 1 to 100, ties, mask"
+            for screen in get_args(cuda.Screen):
+                found = cuda.Bank(rows, metric=metric, mask=mask, screen=screen).search(queries, k)
+                np.testing.assert_array_equal(found[1], expected[1], err_msg=screen)
+                np.testing.assert_array_equal(found[0], expected[0], err_msg=screen)
+        return "k = 1 to 100, ties, mask, all screens"
 
-    for metric, screen, seed in itertools.product(METRICS, ("fp32", "tf32", "fp16"), (0, 1)):
-        setting.check(f"knn, {metric}, {screen}, seed {seed}", partial(agrees, metric, screen, seed))
+    for metric, seed in itertools.product(METRICS, (0, 1)):
+        setting.check(f"knn, {metric}, seed {seed}", partial(agrees, metric, seed))
     setting.attempt("knn timings", partial(_knn_timings, setting))
 
 
@@ -126,7 +127,7 @@ def faiss_index(rows: Any) -> Any:
 
         index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), rows.shape[1])
         index.add(rows)
-    except (ImportError, AttributeError):
+    except Exception:  # not there, built for CPUs, or not for this chip
         return None
     return index
 
@@ -280,7 +281,8 @@ def small(setting: Setting) -> None:
         setting.race(
             partial(masks.blend, *on_device, numbers, 7, 0.5, out),
             {"our kernel on the CPU, all cores": partial(masks_cpu.blend, image, fill, uniform, 7, 0.5, held)},
-            case=f"masks, {count} of {side}² laid over an image", unit="masks/s", work=count, wait=wait,
+            case=f"masks, {count} of {side}² laid over an image, left on the device", unit="masks/s", work=count,
+            wait=wait,
         )  # fmt: skip
 
     def time_topk() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 OURS = "sightline"
 SHORTEST = 0.02  # seconds of one timing: calls are repeated until they take as long
+LEAST = 5  # seconds of a part, below which nothing new begins
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Setting:
 
     def attempt(self, name: str, call: Callable[[], None]) -> None:
         """Run some timings; what fails is told and the part goes on."""
-        if self.left < 5:
+        if self.left < LEAST:
             self.emit("skipped", name=name, note=f"{self.left:.0f} s of the part were left")
             return
         try:
@@ -100,7 +101,10 @@ class Setting:
             The ratio to the best peer, None without one.
         """
         calls: dict[str, Callable[[], object]] = {}
-        for name, call in {**peers, OURS: ours}.items():
+        for name, call in {OURS: ours, **peers}.items():
+            if calls and self.left < LEAST:
+                self.emit("skipped", name=f"{case}: {name}", note=f"{self.left:.0f} s of the part were left")
+                continue
             try:
                 calls[name] = repeated(call, wait, 0 if self.dry else SHORTEST)
             except Exception as reason:
@@ -109,8 +113,15 @@ class Setting:
             return None
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(self.rounds):
-            for name, call in calls.items():
-                seconds[name].append(call())  # type: ignore[arg-type]
+            for name, call in list(calls.items()):
+                try:
+                    seconds[name].append(call())  # type: ignore[arg-type]
+                except Exception as reason:
+                    said = f"{type(reason).__name__}: {first_lines(reason)}"
+                    self.emit("failed", name=f"{case}: {name}", note=said)
+                    del calls[name], seconds[name]
+            if OURS not in calls:
+                return None
             if self.left < 2 * sum(times[-1] for times in seconds.values()):
                 break
         doing = work if isinstance(work, Mapping) else dict.fromkeys(calls, work)

@@ -22,12 +22,12 @@ def install() -> None:
     made = numpy_as_cupy()
     compiled: dict[str, Any] = {}
 
-    def module(code: str) -> Any:
+    def kernel(code: str, name: str) -> Any:
         if code not in compiled:
-            compiled[code] = stand_in(code, Path(tempfile.mkdtemp(prefix="kernel"))).RawModule(code)
-        return compiled[code]
+            compiled[code] = stand_in(code, Path(tempfile.mkdtemp(prefix="kernel"))).RawKernel
+        return compiled[code](code, name)
 
-    made.RawModule = module
+    made.RawKernel = kernel
     with_blas(made)
     made.cuda.Device = lambda *_: SimpleNamespace(synchronize=lambda: None)
     made.cuda.runtime = SimpleNamespace(

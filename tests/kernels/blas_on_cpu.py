@@ -28,12 +28,19 @@ class Blas:
     """Stands for ``cupy.cuda.cublas``; remembers what products were made in."""
 
     def __init__(self) -> None:
-        self.modes = list[int]()
+        self.modes, self.math, self.mode = list[int](), list[int](), 0
+
+    def getMathMode(self, handle: int) -> int:
+        return self.mode
+
+    def setMathMode(self, handle: int, mode: int) -> None:
+        self.mode = mode
 
     def gemmEx(
         self, handle, ta, tb, m, n, k, alpha, a, akind, lda, b, bkind, ldb, beta, c, ckind, ldc, compute, algo
     ) -> None:
         self.modes.append(compute)
+        self.math.append(self.mode)
         left = matrix(a, *((k, m) if ta else (m, k)), lda, TYPES[akind])
         right = matrix(b, *((n, k) if tb else (k, n)), ldb, TYPES[bkind])
         out = matrix(c, m, n, ldc, TYPES[ckind])

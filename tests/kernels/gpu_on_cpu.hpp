@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <xmmintrin.h>
 
 #include <algorithm>
 #include <cmath>
@@ -95,6 +96,13 @@ static const char* release() {
     return nullptr;
 }
 
+// While one lives, numbers next to 0 are taken for 0, as CuPy has float32 compiled.
+struct Flushing {
+    unsigned before = _mm_getcsr();
+    Flushing() { _mm_setcsr(before | 0x8040); }
+    ~Flushing() { _mm_setcsr(before); }
+};
+
 static const char* launch(const int* grid, const int* block, std::function<void()> given) {
     static char* stacks = (char*)mmap(nullptr, 1024 * STACK, PROT_READ | PROT_WRITE,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -103,6 +111,7 @@ static const char* launch(const int* grid, const int* block, std::function<void(
     long long threads = (long long)block[0] * block[1] * block[2], count = (long long)grid[0] * grid[1] * grid[2];
     if (threads < 1 || threads > 1024) return "A block has 1 to 1,024 threads.";
     if (count < 1 || grid[1] > 65535 || grid[2] > 65535) return "A grid has 1 to 65,535 blocks along its second and third side.";
+    Flushing flushing;  // contexts remember it
     kernel = given;
     std::memset(turns, 0, sizeof turns);
     fibers = std::vector<Fiber>(threads);
@@ -134,13 +143,20 @@ static const char* launch(const int* grid, const int* block, std::function<void(
     return nullptr;
 }
 
-template <class T> static T exchanged(T value, int other) {
+// What every lane of the warp gives, once all are here; until two exchanges later.
+static const unsigned long long* all_of_warp(unsigned long long bits) {
     int me = current, turn = turns[me] ^= 1;
-    std::memcpy(&slots[turn][me], &value, sizeof value);
+    slots[turn][me] = bits;
     pause(WARP);
-    T found;
-    std::memcpy(&found, &slots[turn][(me & ~(warpSize - 1)) | other], sizeof found);
-    return found;
+    return slots[turn] + (me & ~(warpSize - 1));
+}
+
+template <class T> static T exchanged(T value, int other) {
+    unsigned long long bits = 0;
+    std::memcpy(&bits, &value, sizeof value);
+    bits = all_of_warp(bits)[other];
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
 }
 }  // namespace gpu
 
@@ -164,14 +180,16 @@ template <class T> static T __shfl_up_sync(unsigned, T value, unsigned by) {
     return gpu::exchanged(value, lane < (int)by ? lane : lane - (int)by);
 }
 static unsigned __ballot_sync(unsigned, int yes) {
-    unsigned found = 0, mine = yes != 0;
-    for (int lane = 0; lane < warpSize; lane++) found |= __shfl_sync(0xffffffffu, mine, lane) << lane;
+    const unsigned long long* warp = gpu::all_of_warp(yes != 0);
+    unsigned found = 0;
+    for (int lane = 0; lane < warpSize; lane++) found |= (unsigned)warp[lane] << lane;
     return found;
 }
+static int __any_sync(unsigned mask, int yes) { return __ballot_sync(mask, yes) != 0; }
 static unsigned __match_any_sync(unsigned, int value) {
+    const unsigned long long* warp = gpu::all_of_warp((unsigned)value);
     unsigned found = 0;
-    for (int lane = 0; lane < warpSize; lane++)
-        found |= (unsigned)(__shfl_sync(0xffffffffu, value, lane) == value) << lane;
+    for (int lane = 0; lane < warpSize; lane++) found |= (unsigned)(warp[lane] == (unsigned)value) << lane;
     return found;
 }
 static int __reduce_add_sync(unsigned, int value) {
@@ -182,6 +200,7 @@ static int __reduce_min_sync(unsigned, int value) {
     for (int by = 16; by; by /= 2) value = std::min(value, __shfl_xor_sync(0xffffffffu, value, by));
     return value;
 }
+struct alignas(16) int4 { int x, y, z, w; };
 template <class T> static T __ldcg(const T* where) { return *where; }
 template <class T> static T atomicAdd(T* where, T what) { T before = *where; *where += what; return before; }
 template <class T> static T atomicMin(T* where, T what) { T before = *where; *where = std::min(before, what); return before; }
@@ -210,6 +229,12 @@ static float of_half(unsigned short bits) {
     _Float16 value;
     std::memcpy(&value, &bits, 2);
     return (float)value;
+}
+
+static double wide(float value) {  // of any, those next to 0 too
+    unsigned bits = __float_as_uint(value), size = bits & 0x7fffffffu;
+    double found = size < 0x800000u ? size * 0x1p-149 : std::fabs((double)value);
+    return bits >> 31 ? -found : found;
 }
 
 static unsigned rounded_to_tf32(unsigned word) { return (word + 0x1000u) & 0xffffe000u; }

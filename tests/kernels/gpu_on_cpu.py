@@ -31,7 +31,7 @@ def compiles(source: str, chip: str) -> None:
         _, program = nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], [])
     except RuntimeError as missing:
         pytest.skip(f"NVIDIA's run-time compiler is not installed: {missing}")
-    (status,) = nvrtc.nvrtcCompileProgram(program, 1, [f"--gpu-architecture={chip}".encode()])
+    (status,) = nvrtc.nvrtcCompileProgram(program, 2, [f"--gpu-architecture={chip}".encode(), b"-ftz=true"])
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
     log = bytearray(size)
     nvrtc.nvrtcGetProgramLog(program, log)
@@ -46,9 +46,15 @@ class OnDevice(np.ndarray):
         return SimpleNamespace(ptr=self.ctypes.data)
 
 
-def numpy_as_cupy() -> SimpleNamespace:
+class StandIn(SimpleNamespace):
+    """A module that is not one."""
+
+    __hash__ = object.__hash__
+
+
+def numpy_as_cupy() -> StandIn:
     """NumPy in CuPy's place, for what needs no kernel of its own."""
-    made = SimpleNamespace(**{name: getattr(np, name) for name in dir(np) if not name.startswith("_")})
+    made = StandIn(**{name: getattr(np, name) for name in dir(np) if not name.startswith("_")})
     for name in ("asarray", "ascontiguousarray", "empty"):
         setattr(made, name, _on_device(getattr(np, name)))
     made.asnumpy = np.asarray
@@ -59,8 +65,8 @@ def _on_device(make: Callable[..., np.ndarray]) -> Callable[..., OnDevice]:
     return lambda *given: make(*given).view(OnDevice)
 
 
-def stand_in(source: str, folder: Path) -> SimpleNamespace:
-    """NumPy in CuPy's place, whose ``RawModule`` holds the functions of one source as a C++ compiler makes them.
+def stand_in(source: str, folder: Path) -> StandIn:
+    """NumPy in CuPy's place, whose ``RawKernel`` finds the functions of one source as a C++ compiler makes them.
 
     Blocks come one after the other, in no order; their threads take turns, in no order either, and wait for their
     block or their warp as they would on a GPU (``gpu_on_cpu.hpp``).
@@ -96,13 +102,13 @@ def stand_in(source: str, folder: Path) -> SimpleNamespace:
         return run
 
     made = numpy_as_cupy()
-    made.RawModule = lambda code: SimpleNamespace(get_function=function)
+    made.RawKernel = lambda code, name: function(name)
     return made
 
 
 def _parameter(text: str) -> tuple[str, bool, str]:
     """Type, whether it is a pointer to that, and name."""
-    kind, pointer, name = re.fullmatch(r"\s*(?:const )?([\w ]+?)(\*?) (\w+)\s*", text).groups()
+    kind, pointer, name = re.fullmatch(r"\s*(?:const )?([\w ]+?)(\*?) (?:__restrict__ )?(\w+)\s*", text).groups()
     return kind, bool(pointer), name
 
 

@@ -12,7 +12,7 @@ from kernels.gpu_on_cpu import compiles
 
 FOLDER = Path(sightline_kernels.__path__[0])
 FORMS = sorted(path.parent.name for path in FOLDER.glob("*/cuda.py"))
-WITHOUT = {"gram"}  # products by cuBLAS alone
+WITHOUT = {"gram", "launch"}  # products by cuBLAS alone; no kernel of its own
 
 
 def source(kernel: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ extern "C" __global__ void for_each_other(const int* given, int* made) {
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):
-    return stand_in(SOURCE, tmp_path_factory.mktemp("kernels")).RawModule(SOURCE).get_function
+    return partial(stand_in(SOURCE, tmp_path_factory.mktemp("kernels")).RawKernel, SOURCE)
 
 
 @pytest.fixture

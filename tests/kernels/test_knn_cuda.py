@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,18 +26,18 @@ def cupy(tmp_path_factory):
 SCREENS = ["fp16", "tf32", "fp32"]
 
 
-def products(device, queries, rows, screen):
+def products(device, queries, rows, out, screen):
     """What tensor cores make of them at worst: 10 bits of TF32, the others cut off; halves of halves."""
     if screen == "tf32":
         queries, rows = ((one.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for one in (queries, rows))
-    return (queries.astype(np.float32) @ rows.astype(np.float32).T).astype(rows.dtype)
+    out[:, : len(rows)] = queries.astype(np.float32) @ rows.astype(np.float32).T
 
 
 @pytest.fixture
 def small(cupy, monkeypatch):
     """Little room, so that every path is walked."""
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(cuda, "_products", products)
+    monkeypatch.setattr(cuda, "_multiply", products)
     monkeypatch.setattr(cuda, "ROOM", 16)
     monkeypatch.setattr(cuda, "SAMPLE", 25)
     monkeypatch.setattr(cuda, "PRODUCTS", 3 * 40)
@@ -83,11 +82,11 @@ def test_a_bank_that_stays_answers_again(metric, screen, small):
 
 
 def launches(cupy, monkeypatch):
-    """A stand-in whose kernels say with what they are launched; the list of names and arguments."""
+    """A list of the names and arguments that kernels will be launched with."""
     noted = []
 
-    def function(name):
-        launch = cupy.RawModule("").get_function(name)
+    def kernel(source, name):
+        launch = cupy.RawKernel(source, name)
 
         def run(grid, block, arguments):
             noted.append((name, arguments))
@@ -95,10 +94,9 @@ def launches(cupy, monkeypatch):
 
         return run
 
-    noting = SimpleNamespace(**vars(cupy))
-    noting.RawModule = lambda code: SimpleNamespace(get_function=function)
-    monkeypatch.setitem(sys.modules, "cupy", noting)
-    monkeypatch.setattr(cuda, "_products", products)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(cuda, "kernel", kernel)
+    monkeypatch.setattr(cuda, "_multiply", products)
     return noted
 
 
@@ -113,7 +111,7 @@ def test_what_leaves_no_room_is_halved_and_grows_again(cupy, monkeypatch):
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_array_equal(found[0], expected[0])
     spans = [int(given[-3] - given[-4]) for name, given in noted if name == "select_rows"]
-    assert spans[:4] == [256, 128, 64, 32]
+    assert spans[:5] == [256, 128, 64, 32, 16]
     assert spans[-1] > 64
 
 
@@ -168,10 +166,11 @@ def test_the_first_limit_is_the_kth_lowest(seed, screen, small):
     asked = reference.Search.of(rows, queries, 6, "l2", None)
     bank = cuda._Rows(asked, screen)
     (piece,) = bank.pieces()
-    run = cuda._Pass(asked, bank, asked.queries)
-    raw = products(None, run.moved, piece.moved, screen)
+    run = cuda._Pass(asked, bank, asked.queries, patient=True)
+    raw = np.empty((4, 32), piece.moved.dtype)
+    products(None, run.moved, piece.moved, raw, screen)
     run._limit(piece, raw)
-    made = raw.astype(np.float32) * piece.factors * run.factors[:, None]
+    made = raw[:, :25].astype(np.float32) * piece.factors * run.factors[:, None]
     upper = piece.halves + piece.slacks + run.bounds[:, None] * piece.sizes - made
     upper += (np.abs(piece.halves) + np.abs(made)) * np.float32(2.4e-7)
     np.testing.assert_allclose(run.limits, np.sort(upper, axis=1)[:, 5], rtol=1e-6)
@@ -183,12 +182,66 @@ def test_the_first_limit_is_the_kth_lowest(seed, screen, small):
 @pytest.mark.parametrize("screen", SCREENS)
 def test_products_are_asked_for_as_the_manual_of_cublas_has_it(screen, cupy):
     """Rows and queries lie row by row, where cuBLAS counts columns."""
-
     blas = with_blas(cupy)
     random = np.random.default_rng(4)
     kind = np.float16 if screen == "fp16" else np.float32
     queries, rows = (cupy.asarray(random.standard_normal((count, 5)).astype(kind)) for count in (3, 8))
-    found = cuda._products(cupy, queries, rows, screen)
+    found = cupy.empty((3, 16), kind)
+    found[:] = 7
+    blas.mode = 5
+    cuda._multiply(cupy, queries, rows, found, screen)
     exact = np.asarray(queries, np.float32) @ np.asarray(rows, np.float32).T
-    np.testing.assert_allclose(np.asarray(found), exact, rtol=1e-3 if screen == "fp16" else 1e-6)
+    np.testing.assert_allclose(np.asarray(found)[:, :8], exact, rtol=1e-3 if screen == "fp16" else 1e-6)
+    assert (found[:, 8:] == 7).all()
     assert blas.modes == [77 if screen == "tf32" else 68]  # CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_32F
+    assert (blas.math, blas.mode) == (
+        [16],
+        5,
+    )  # CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION, and what was before
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("far", [1e5, 1e9, 1e14])
+def test_rows_whose_keys_are_told_apart_by_rounding_alone(far, screen, cupy, monkeypatch):
+    """Queries so far away that float64 rounds more than rows differ: what it makes of them decides."""
+    launches(cupy, monkeypatch)
+    random = np.random.default_rng(3)
+    rows = (1 + random.integers(-3, 4, (3000, 64)) * 2.0**-23).astype(np.float32)
+    asked = (random.standard_normal((4, 64)) * far).astype(np.float32)
+    expected, found = reference.search(rows, asked, 5), cuda.Bank(rows, screen=screen).search(asked, 5)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_numbers_next_to_zero_count(metric, screen, small):
+    """Arithmetic in float32 would flush them."""
+    random = np.random.default_rng(8)
+    for rows_size, queries_size in ((1e-41, 1e-41), (1e3, 1e-37), (1e-42, 1e3)):
+        rows = random.standard_normal((70, 20)).astype(np.float32) * np.float32(rows_size)
+        rows[30:60] = rows[:30] * np.float32(1 + 2.0**-20)
+        asked = random.standard_normal((2, 20)).astype(np.float32) * np.float32(queries_size)
+        expected = reference.search(rows, asked, 6, metric=metric)
+        found = cuda.Bank(rows, metric=metric, screen=screen).search(asked, 6)
+        np.testing.assert_array_equal(found[1], expected[1])
+        np.testing.assert_array_equal(found[0], expected[0])
+
+
+def test_a_query_that_all_rows_are_near_to_does_not_hold_up_the_others(cupy, monkeypatch):
+    """A query of zeros has one cosine with all rows: it is answered after the others, in steps of its own."""
+    noted = launches(cupy, monkeypatch)
+    monkeypatch.setattr(cuda, "ROOM", 64)
+    monkeypatch.setattr(cuda, "SAMPLE", 256)
+    monkeypatch.setattr(cuda, "FEW", 32)
+    random = np.random.default_rng(5)
+    rows = random.standard_normal((1500, 24)).astype(np.float32)
+    asked = random.standard_normal((20, 24)).astype(np.float32)
+    asked[11] = 0
+    bank = cuda.Bank(rows, metric="cosine", screen="fp32")
+    expected, found = reference.search(rows, asked, 5, metric="cosine"), bank.search(asked, 5)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0], expected[0])
+    queries = [int(given[9]) for name, given in noted if name == "select_rows"]
+    assert queries.count(20) < 5 < queries.count(1) > 20
+    assert set(queries) == {1, 20}

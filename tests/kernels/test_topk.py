@@ -63,6 +63,14 @@ def test_a_sample_says_little_of_its_row(what: str, k: int, cupy, monkeypatch):
         cuda.topk(values, k)
 
 
+def test_numbers_next_to_zero_are_told_from_it(form):
+    """Though arithmetic on a GPU would not."""
+    values = np.array([[0, 1e-40, -1e-40, -0.0, 2e-40]], np.float32)
+    found, places = form.topk(values, 5)
+    np.testing.assert_array_equal(places, [[4, 1, 0, 3, 2]])
+    np.testing.assert_array_equal(found, values[:, places[0]])
+
+
 def test_no_rows(form):
     found, places = form.topk(np.zeros((0, 5), np.float32), 3)
     assert found.shape == places.shape == (0, 3)

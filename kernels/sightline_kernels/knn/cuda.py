@@ -11,53 +11,69 @@ from numpy.typing import NDArray
 
 import sightline_kernels.kth_lowest.cuda as kth_lowest
 from sightline_kernels.knn.reference import LARGEST, Metric, Rows, Search, bad_row, values
+from sightline_kernels.launch.cuda import kernel
 
 __all__ = ["Bank", "search"]
 
 Screen = Literal["fp16", "tf32", "fp32"]
 ROOM = 4096  # pending rows of a query
-SAMPLE = 2**15  # rows that the first limit is taken from; more, if so few leave more than these of a piece:
-FEW = 1024
-RUN = 32  # of them, side by side
+SAMPLE, RUN = 2**15, 32  # rows that the first limit is taken from, in runs of so many side by side
+FEW = 512  # rows that are expected below a limit: as many are looked at in one go
 VALUES = 2**26  # of the rows on the device at a time: 256 MiB
-PRODUCTS = 2**27  # of rows and queries at a time: 256 MiB of halves
+PRODUCTS = 2**29  # of rows and queries at a time: 1 GiB of halves
 TOGETHER = 1024  # queries
 UNIT = 2.0**-24  # of float32
 # How far the product of two factors is from theirs: TF32 keeps 10 bits and may cut off the rest, float16 rounds to 11
 # bits, and its products, of which the sum is rounded so, too.
 NARROW = {"fp32": 0.0, "tf32": 2.0**-9, "fp16": 1.5 * 2.0**-10}
 NORM = 7  # rows and queries that become float16 are made shorter than 2**7: no product is beyond its range
-TINY = 2.0**-120  # what underflow may take
+TINY = 2.0**-120  # what underflow may take, also of what is flushed to 0
 FLOAT, HALF, TRANSPOSED, PLAIN, DEFAULT = 0, 2, 1, 0, -1  # cuBLAS's names for types, layouts and its own choice
 COMPUTE = {"fp32": 68, "tf32": 77, "fp16": 68}  # its names for how products are computed
+WHOLE_SUMS = 16  # its name for a mode: parts of a sum are added in float32, whatever the result is
 LIMITING, SELECTING, MEASURING, MERGING = 1024, 256, 256, 128  # threads of a block
-ROWS, QUERIES, LANES = 4, 16, 16  # as in the source
+ROWS, QUERIES, LANES = 8, 16, 16  # as in the source
 SOURCE = (
     kth_lowest.SOURCE
     + r"""
-#define ROWS 4  // of a thread that selects
+#define ROWS 8  // of a thread that selects: their products are read at once
 #define QUERIES 16  // that it does so for
 #define LANES 16  // that measure a row: the partial sums of the definition
+#define HELD 32  // rows of a thread that looks for a limit, in registers
+
+struct __align__(16) Halves { unsigned short number[8]; };
+struct __align__(16) Floats { float number[4]; };
+
 #ifdef __CUDA_ARCH__
 __device__ static float of_half(unsigned short bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
     return value;
 }
-#endif
 
-__device__ static float product_at(const void* products, long long place, int narrow) {
-    return narrow ? of_half(((const unsigned short*)products)[place]) : ((const float*)products)[place];
+// Of any float, those below 2**-126 too, which a cast would flush to 0.
+__device__ static double wide(float value) {
+    double found;
+    asm("cvt.f64.f32 %0, %1;" : "=d"(found) : "f"(value));
+    return found;
 }
+#endif
 
 __device__ static float of_ordered(unsigned bits) {
     return __uint_as_float(bits ^ ((bits >> 31) ? 0x80000000u : 0xffffffffu));
 }
 
-// Of every query the k-th lowest of what rows of a sample are at most: one block each.
-extern "C" __global__ void __launch_bounds__(1024) first_limits(const void* products, const float* halves,
-        const float* sizes, const float* slacks, const float* factors, const float* bounds,
-        const float* query_factors, float* limits, long long stride, long long apart, int span, int k, int narrow) {
+__device__ static float product_at(const void* products, long long place, int narrow) {
+    return narrow ? of_half(((const unsigned short*)products)[place]) : ((const float*)products)[place];
+}
+
+// Of every query the k-th lowest of what rows of a sample are at most, and of what float64 makes of them: one block
+// each.
+extern "C" __global__ void __launch_bounds__(1024) first_limits(const void* __restrict__ products,
+        const float* __restrict__ halves, const float* __restrict__ sizes, const float* __restrict__ slacks,
+        const float* __restrict__ factors, const float* __restrict__ bounds,
+        const float* __restrict__ query_factors, const double* __restrict__ spreads, float* __restrict__ limits,
+        long long stride, long long apart, double rounding, int span, int k, int narrow) {
     const long long q = blockIdx.x;
     const float bound = bounds[q], query_factor = query_factors[q];
     auto most = [&](int i, unsigned& key) {
@@ -65,43 +81,61 @@ extern "C" __global__ void __launch_bounds__(1024) first_limits(const void* prod
         const float product = product_at(products, q * stride + r, narrow) * factors[r] * query_factor;
         const float sum = halves[r] + slacks[r] + bound * sizes[r] - product;
         const float upper = sum + (fabsf(halves[r]) + fabsf(product)) * 2.4e-7f;  // the sum's own rounding
-        key = ordered(upper);
+        key = ordered(__float_as_uint(upper));
         return upper < 3e38f;  // else not to be found, or nothing known of it
     };
     unsigned found;
-    if (kth_lowest(most, span, k, 0, found) && threadIdx.x == 0) limits[q] = of_ordered(found);
+    if (!kth_lowest<unsigned, HELD>(most, span, k, found) || threadIdx.x > 0) return;
+    const double limit = of_ordered(found);
+    const double above = limit + (fabs(limit) + spreads[q]) * rounding;
+    limits[q] = (float)(above + fabs(above) * 0x1p-22);
 }
 
 // Rows from start to stop that may be within a query's limit. A thread knows its rows while it looks at some queries.
-extern "C" __global__ void select_rows(const void* products, const float* halves, const float* sizes,
-        const float* factors, const float* bounds, const float* query_factors, const float* limits, int* pending,
-        int* counts, long long queries, long long stride, long long start, long long stop, int room, int narrow) {
-    const long long first = start + (long long)blockIdx.x * blockDim.x * ROWS + threadIdx.x;
+extern "C" __global__ void select_rows(const void* __restrict__ products, const float* __restrict__ halves,
+        const float* __restrict__ sizes, const float* __restrict__ factors, const float* __restrict__ bounds,
+        const float* __restrict__ query_factors, const float* __restrict__ limits, int* __restrict__ pending,
+        int* __restrict__ counts, long long queries, long long stride, long long start, long long stop, int room,
+        int narrow) {
+    const long long first = start + ((long long)blockIdx.x * blockDim.x + threadIdx.x) * ROWS;
+    if (first >= stop) return;
     float half[ROWS], size[ROWS], factor[ROWS];
+    #pragma unroll
     for (int j = 0; j < ROWS; j++) {
-        const long long r = first + j * blockDim.x;
-        half[j] = r < stop ? halves[r] : 3.4e38f;
-        size[j] = r < stop ? sizes[r] : 0.0f;
-        factor[j] = r < stop ? factors[r] : 0.0f;
+        const long long r = min(first + j, stop - 1);
+        half[j] = first + j < stop ? halves[r] : 3.4e38f;
+        size[j] = sizes[r];
+        factor[j] = factors[r];
     }
     const long long last = min((blockIdx.y + 1ll) * QUERIES, queries);
+    #pragma unroll 2
     for (long long q = blockIdx.y * (long long)QUERIES; q < last; q++) {
+        float product[ROWS];  // start and stride are multiples of ROWS
+        if (narrow) {
+            const Halves read = *(const Halves*)((const unsigned short*)products + q * stride + first);
+            #pragma unroll
+            for (int j = 0; j < ROWS; j++) product[j] = of_half(read.number[j]);
+        } else {
+            const Floats* read = (const Floats*)((const float*)products + q * stride + first);
+            const Floats low = read[0], high = read[1];
+            #pragma unroll
+            for (int j = 0; j < ROWS; j++) product[j] = j < 4 ? low.number[j] : high.number[j - 4];
+        }
         const float bound = bounds[q], limit = limits[q], query_factor = query_factors[q];
         #pragma unroll
         for (int j = 0; j < ROWS; j++) {
-            if (half[j] > 3e38f) continue;  // not to be found
-            const long long r = first + j * blockDim.x;
-            float product = product_at(products, q * stride + r, narrow) * factor[j] * query_factor;
-            if (half[j] - bound * size[j] - product > limit) continue;
-            int place = atomicAdd(counts + q, 1);
-            if (place < room) pending[q * room + place] = (int)r;
+            const float lower = half[j] - bound * size[j] - product[j] * factor[j] * query_factor;
+            if (half[j] > 3e38f || lower > limit) continue;  // not to be found, or too far
+            const int place = atomicAdd(counts + q, 1);
+            if (place < room) pending[q * room + place] = (int)(first + j);
         }
     }
 }
 
 // Their keys, by as many threads as the definition has partial sums, and rounded as it does: never fused.
-extern "C" __global__ void measure_rows(const float* rows, const float* queries, const int* pending,
-        const int* counts, double* keys, long long depth, int room, int metric) {
+extern "C" __global__ void measure_rows(const float* __restrict__ rows, const float* __restrict__ queries,
+        const int* __restrict__ pending, const int* __restrict__ counts, double* __restrict__ keys, long long depth,
+        int room, int metric) {
     const long long q = blockIdx.y;
     const int count = counts[q], lane = threadIdx.x % LANES, first = blockIdx.x * (blockDim.x / LANES);
     if (first >= count) return;
@@ -111,7 +145,7 @@ extern "C" __global__ void measure_rows(const float* rows, const float* queries,
     double sum = 0.0, square = 0.0, other = 0.0;
     #pragma unroll 4
     for (long long d = lane; d < depth; d += LANES) {
-        const double a = one[d], b = row[d], apart = __dsub_rn(a, b);
+        const double a = wide(one[d]), b = wide(row[d]), apart = __dsub_rn(a, b);
         sum = __dadd_rn(sum, metric == 0 ? __dmul_rn(apart, apart) : __dmul_rn(a, b));
         if (metric == 1) {
             square = __dadd_rn(square, __dmul_rn(b, b));
@@ -132,9 +166,11 @@ extern "C" __global__ void measure_rows(const float* rows, const float* queries,
 }
 
 // The k nearest of those kept and those new; the k-th is the limit of what comes.
-extern "C" __global__ void merge_rows(const double* old_keys, const long long* old_names, const double* keys,
-        const int* pending, const int* counts, double* new_keys, long long* new_names, const double* scales,
-        const double* shifts, float* limits, long long first, int k, int room) {
+extern "C" __global__ void merge_rows(const double* __restrict__ old_keys, const long long* __restrict__ old_names,
+        const double* __restrict__ keys, const int* __restrict__ pending, const int* __restrict__ counts,
+        double* __restrict__ new_keys, long long* __restrict__ new_names, const double* __restrict__ scales,
+        const double* __restrict__ shifts, const double* __restrict__ spreads, float* __restrict__ limits,
+        long long first, double rounding, int k, int room) {
     const long long q = blockIdx.y;
     const int n = blockIdx.x * blockDim.x + threadIdx.x, count = counts[q];
     if (n >= k + count) return;
@@ -152,8 +188,8 @@ extern "C" __global__ void merge_rows(const double* old_keys, const long long* o
     new_keys[q * k + rank] = key;
     new_names[q * k + rank] = name;
     if (rank < k - 1) return;
-    const double last = key * scales[q], limit = last + shifts[q] + (fabs(last) + fabs(shifts[q])) * 1e-12;
-    const float found = (float)(limit + fabs(limit) * 0x1p-22);  // their own rounding
+    const double last = key * scales[q], limit = last + shifts[q] + (fabs(last) + spreads[q]) * rounding;
+    const float found = (float)(limit + fabs(limit) * 0x1p-22);
     if (found < limits[q]) limits[q] = found;
 }
 """
@@ -213,9 +249,17 @@ class Bank:
 def _answered(asked: Search, rows: _Rows, pieces: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Some queries at a time over all pieces, which ``pieces()`` gives anew."""
     keys, indices = np.empty((len(asked.queries), asked.k)), np.empty((len(asked.queries), asked.k), np.int64)
-    for start in range(0, len(asked.queries), TOGETHER):
-        part = slice(start, start + TOGETHER)
-        keys[part], indices[part] = _Pass(asked, rows, asked.queries[part]).run(pieces())
+
+    def answer(which: NDArray[np.int64], *, patient: bool) -> NDArray[np.int64]:
+        left = [np.zeros(0, np.int64)]
+        for start in range(0, len(which), TOGETHER):
+            part = which[start : start + TOGETHER]
+            one = _Pass(asked, rows, asked.queries[part], patient=patient)
+            keys[part], indices[part] = one.run(pieces())
+            left.append(part[one.aside])
+        return np.concatenate(left)
+
+    answer(answer(np.arange(len(asked.queries)), patient=False), patient=True)
     return values(keys, asked.metric), indices
 
 
@@ -264,6 +308,7 @@ class _Rows:
         self.growth = (asked.dimensions + 32) * UNIT * 1.02
         # of a product, relative; tensor cores cut off what they add
         self.error = self.growth if screen == "fp32" else 2 * self.growth + NARROW[screen] * 1.01
+        self.rounding = (asked.dimensions + 32) * 2.0**-51  # of keys in float64, and of what limits are made of
         self.kind = np.float16 if screen == "fp16" else np.float32
 
     def pieces(self) -> Iterator[_Piece]:
@@ -305,7 +350,7 @@ class _Rows:
         slack = squares * (2 * self.growth) + 2 * TINY if self.metric == 0 else cupy.zeros(len(rows)) + 2 * TINY
         size = cupy.sqrt(squares) * (1 + self.growth) + 2.0**-60
         if self.metric == 1:  # rounding of x / |x|
-            size = cupy.where(short, np.inf, size + 4)
+            size = cupy.where(short, np.inf, size + 4 * self.growth / self.error)
         halves, sizes = cupy.where(kept, half - TINY, np.inf), cupy.where(kept, size, 0)
         moved, factors = _narrowed(cupy, moved, cupy.sqrt(squares), self.kind)
         each = (halves, sizes, slack * (1 + UNIT), factors)
@@ -328,84 +373,127 @@ class _Rows:
 
 
 class _Pass:
-    """Some queries on their way over the whole bank."""
+    """Some queries on their way over the whole bank.
 
-    def __init__(self, asked: Search, bank: _Rows, queries: NDArray[np.float32]):
-        cupy = self.cupy = bank.cupy
-        module = cupy.RawModule(code=SOURCE)
-        names = ("first_limits", "select_rows", "measure_rows", "merge_rows")
-        self.limit, self.select, self.measure, self.merge = map(module.get_function, names)
-        self.bank, self.k, self.metric, count = bank, asked.k, bank.metric, len(queries)
+    Args:
+        asked: what is looked for.
+        bank: the rows.
+        queries: some of those asked.
+        patient: go on in small steps where a query has more rows within its bound of error than there is room for;
+            else few such queries are put aside, and the others go on without them.
+
+    Attributes:
+        aside: (Q,) which queries have no answer.
+    """
+
+    def __init__(self, asked: Search, bank: _Rows, queries: NDArray[np.float32], *, patient: bool):
+        self.cupy, self.bank, self.k, self.patient = bank.cupy, bank, asked.k, patient
+        count, metric = len(queries), bank.metric
+        self.aside = np.zeros(count, np.bool_)
+        self.seen = 0  # rows that limits come from
         wide = queries.astype(np.float64)
-        moved = (wide - bank.centre if self.metric == 0 else wide).astype(np.float32)
+        moved = (wide - bank.centre if metric == 0 else wide).astype(np.float32)
         norms = np.linalg.norm(moved.astype(np.float64), axis=1)
-        self.scale = cupy.asarray(norms if self.metric == 1 else np.full(count, 1.0 if self.metric else 0.5))
-        shift = wide @ bank.centre if self.metric else np.square(wide - bank.centre).sum(axis=1) * -0.5
         narrow, factors = _narrowed(np, moved, norms, bank.kind)
-        self.shift, self.queries, self.moved = (cupy.asarray(one) for one in (shift, queries, narrow))
-        self.factors = cupy.asarray(factors.astype(np.float32))
         self.narrow = np.int32(bank.screen == "fp16")
-        self.bounds = cupy.asarray(np.nextafter((norms * bank.error).astype(np.float32), np.float32(np.inf)))
-        self.limits = cupy.full(count, np.inf, np.float32)
-        self.keys = cupy.full((count, self.k), np.inf)
+        scale = norms if metric == 1 else np.full(count, 1.0 if metric else 0.5)
+        shift = wide @ bank.centre if metric else np.square(wide - bank.centre).sum(axis=1) * -0.5
+        # of what keys in float64 were added up
+        spread = norms * (np.linalg.norm(bank.centre) + (metric == 1)) if metric else -shift
+        bounds = np.maximum(norms, 2.0**-100) * bank.error  # nothing that would be flushed to 0
         # names that no row has, all different: the merge ranks what is not there yet, too
-        self.names = cupy.asarray(np.tile(np.iinfo(np.int64).max - np.arange(self.k)[::-1], (count, 1)))
+        names = np.tile(np.iinfo(np.int64).max - np.arange(self.k)[::-1], (count, 1))
+        (
+            self.queries, self.moved, self.factors, self.scale, self.shift, self.spread, self.bounds, self.limits,
+            self.keys, self.names,
+        ) = _uploaded(
+            self.cupy,
+            queries, narrow, factors.astype(np.float32), scale, shift, spread,
+            np.nextafter(bounds.astype(np.float32), np.float32(np.inf)), np.full(count, np.inf, np.float32),
+            np.full((count, self.k), np.inf), names,
+        )  # fmt: skip
 
     def run(self, pieces: Iterable[_Piece]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Keys and indices (Q, k), sorted."""
-        size, limited = max(1, PRODUCTS // len(self.queries)), False
+        count = len(self.queries)
+        size = max(128, PRODUCTS // count // 128 * 128)
         for piece in pieces:
             for start in range(0, len(piece.rows), size):
                 some = piece.part(slice(start, start + size))
-                products = _products(self.cupy, self.moved, some.moved, self.bank.screen)
-                if not limited:
+                stride = -(-len(some.rows) // ROWS) * ROWS
+                products = self.cupy.empty((count, stride), some.moved.dtype)
+                _multiply(self.cupy, self.moved, some.moved, products, self.bank.screen)
+                if not self.seen:
                     self._limit(some, products)
-                    limited = True
                 self._take(some, products)
         return self.cupy.asnumpy(self.keys), self.cupy.asnumpy(self.names)
 
     def _limit(self, piece: _Piece, products: Any) -> None:
         """The k-th lowest of what rows of a sample are at most, which lie in runs all over the piece."""
         total = len(piece.rows)
-        span = min(max(SAMPLE, self.k * total // FEW), total)
-        apart = max(RUN, (total - RUN) // max(-(-span // RUN) - 1, 1))
-        self.limit(
+        self.seen = min(max(SAMPLE, self.k), total)
+        apart = max(RUN, (total - RUN) // max(-(-self.seen // RUN) - 1, 1))
+        kernel(SOURCE, "first_limits")(
             (len(self.queries),), (LIMITING,),
-            (products, piece.halves, piece.sizes, piece.slacks, piece.factors, self.bounds, self.factors, self.limits,
-             np.int64(total), np.int64(apart), np.int32(span), np.int32(self.k), self.narrow),
+            (products, piece.halves, piece.sizes, piece.slacks, piece.factors, self.bounds, self.factors, self.spread,
+             self.limits, np.int64(products.shape[1]), np.int64(apart), np.float64(self.bank.rounding),
+             np.int32(self.seen), np.int32(self.k), self.narrow),
         )  # fmt: skip
 
     def _take(self, piece: _Piece, products: Any) -> None:
         """Select, measure and merge, of as many rows at a time as leave room."""
         cupy, count, k, room = self.cupy, len(self.queries), self.k, np.int32(ROOM)
         total, depth = piece.rows.shape
-        pending, keys = cupy.empty((count, ROOM), np.int32), cupy.empty((count, ROOM))
-        start, span = 0, total
+        pending, keys = cupy.empty((count, ROOM), np.int32), cupy.empty((count, ROOM), np.float64)
+        rounding, start, few = np.float64(self.bank.rounding), 0, FEW
         while start < total:
+            span = max(ROOM, self.seen * few // k) // ROWS * ROWS
             stop, counts = min(start + span, total), cupy.zeros(count, np.int32)
-            self.select(
+            kernel(SOURCE, "select_rows")(
                 (-(-(stop - start) // (SELECTING * ROWS)), -(-count // QUERIES)), (SELECTING,),
                 (products, piece.halves, piece.sizes, piece.factors, self.bounds, self.factors, self.limits, pending,
-                 counts, np.int64(count), np.int64(total), np.int64(start), np.int64(stop), room, self.narrow),
+                 counts, np.int64(count), np.int64(products.shape[1]), np.int64(start), np.int64(stop), room,
+                 self.narrow),
             )  # fmt: skip
-            width = int(counts.max())
-            if width > ROOM:  # ROOM rows always fit
-                span = max(ROOM, span // 2)
+            found = cupy.asnumpy(counts)
+            over = (found > ROOM) & ~self.aside
+            if over.any() and (self.patient or (over | self.aside).sum() > count // 8):
+                few = (stop - start) * k // (2 * self.seen)  # ROOM rows always fit
                 continue
-            start, span = stop, 2 * span  # fewer of the next are below a limit that has fallen
+            if over.any():
+                self.aside |= over
+                self.limits = cupy.where(cupy.asarray(self.aside), np.float32(-np.inf), self.limits)
+            if self.aside.any():
+                found = np.where(self.aside, np.int32(0), found)
+                counts = cupy.asarray(found)
+            self.seen, start, few = self.seen + stop - start, stop, min(FEW, max(1, 2 * few))
+            width = int(found.max())
             if width == 0:
                 continue
-            self.measure(
+            kernel(SOURCE, "measure_rows")(
                 (-(-width // (MEASURING // LANES)), count), (MEASURING,),
-                (piece.rows, self.queries, pending, counts, keys, np.int64(depth), room, np.int32(self.metric)),
+                (piece.rows, self.queries, pending, counts, keys, np.int64(depth), room, np.int32(self.bank.metric)),
             )  # fmt: skip
             old, names = self.keys, self.names
-            self.keys, self.names = cupy.empty_like(old), cupy.empty_like(names)
-            self.merge(
+            self.keys, self.names = cupy.empty(old.shape, np.float64), cupy.empty(names.shape, np.int64)
+            kernel(SOURCE, "merge_rows")(
                 (-(-(k + width) // MERGING), count), (MERGING,),
-                (old, names, keys, pending, counts, self.keys, self.names, self.scale, self.shift, self.limits,
-                 np.int64(piece.first), np.int32(k), room),
+                (old, names, keys, pending, counts, self.keys, self.names, self.scale, self.shift, self.spread,
+                 self.limits, np.int64(piece.first), rounding, np.int32(k), room),
             )  # fmt: skip
+
+
+def _uploaded(cupy: Any, *arrays: NDArray[Any]) -> list[Any]:
+    """The same arrays on the device, in one journey."""
+    starts = np.cumsum([0, *(-(-one.nbytes // 16) * 16 for one in arrays)]).tolist()
+    held = np.zeros(starts[-1], np.uint8)
+    for start, one in zip(starts, arrays, strict=False):
+        held[start : start + one.nbytes] = np.ascontiguousarray(one).reshape(-1).view(np.uint8)
+    there = cupy.asarray(held)
+    return [
+        there[start : start + one.nbytes].view(one.dtype).reshape(one.shape)
+        for start, one in zip(starts, arrays, strict=False)
+    ]
 
 
 def _narrowed(library: Any, rows: Any, lengths: Any, kind: type) -> tuple[Any, Any]:
@@ -417,14 +505,18 @@ def _narrowed(library: Any, rows: Any, lengths: Any, kind: type) -> tuple[Any, A
     return (rows / factors[:, None]).astype(kind), factors
 
 
-def _products(cupy: Any, queries: Any, rows: Any, screen: Screen) -> Any:
-    """(Q, n) of queries (Q, D) and rows (n, D), all of one type, by cuBLAS, which takes matrices column by column."""
-    found = cupy.empty((len(queries), len(rows)), rows.dtype)
+def _multiply(cupy: Any, queries: Any, rows: Any, out: Any, screen: Screen) -> None:
+    """Write products of queries (Q, D) and rows (n, D) to (Q, n and more), by cuBLAS, which counts columns."""
     kind = HALF if screen == "fp16" else FLOAT
     depth, one, zero = rows.shape[1], np.ones(1, np.float32), np.zeros(1, np.float32)
-    cupy.cuda.cublas.gemmEx(
-        cupy.cuda.device.get_cublas_handle(), TRANSPOSED, PLAIN, len(rows), len(queries), depth,
-        one.ctypes.data, rows.data.ptr, kind, depth, queries.data.ptr, kind, depth,
-        zero.ctypes.data, found.data.ptr, kind, len(rows), COMPUTE[screen], DEFAULT,
-    )  # fmt: skip
-    return found
+    blas, handle = cupy.cuda.cublas, cupy.cuda.device.get_cublas_handle()
+    before = blas.getMathMode(handle)
+    blas.setMathMode(handle, WHOLE_SUMS)
+    try:
+        blas.gemmEx(
+            handle, TRANSPOSED, PLAIN, len(rows), len(queries), depth,
+            one.ctypes.data, rows.data.ptr, kind, depth, queries.data.ptr, kind, depth,
+            zero.ctypes.data, out.data.ptr, kind, out.shape[1], COMPUTE[screen], DEFAULT,
+        )  # fmt: skip
+    finally:
+        blas.setMathMode(handle, before)

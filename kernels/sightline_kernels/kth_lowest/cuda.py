@@ -4,35 +4,50 @@ SOURCE = r"""
 #define ALL 0xffffffffu
 
 // A float's bits, ordered as floats are.
-__device__ static unsigned ordered(float value) {
-    const unsigned bits = __float_as_uint(value);
+__device__ static unsigned ordered(unsigned bits) {
     return bits ^ ((bits >> 31) ? 0xffffffffu : 0x80000000u);
 }
 
-// The k-th lowest of the keys that key_of(i, key) sets for i below span, where it is true; all bits from the lowest
-// digit's shift on, those below are 1. All threads of a block call it, whole warps, and all get the answer. False:
-// there are fewer than k.
-template <class Key, class Of>
-__device__ static bool kth_lowest(const Of& key_of, int span, int k, int lowest_shift, Key& found) {
+// The digit of a key is counted if those above it are known; a warp counts equal ones at once.
+template <class Key>
+__device__ static void count_digit(int* tallies, Key key, bool there, Key known, int shift) {
+    const bool counts = there && (shift + 8 == 8 * (int)sizeof(Key) || key >> (shift + 8) == known >> (shift + 8));
+    if (!__any_sync(ALL, counts)) return;
+    const int digit = counts ? (int)(key >> shift & 255) : -1;
+    const unsigned same = __match_any_sync(ALL, digit);
+    if (counts && !(same & ((1u << threadIdx.x % 32) - 1u))) atomicAdd(tallies + digit, __popc(same));
+}
+
+// The k-th lowest of the keys that key_of(i, key) sets for i below span, where it is true. All threads of a block,
+// whole warps, call it and get the answer. False: there are fewer than k. A thread keeps the first HELD of its keys,
+// others are asked for again for every digit.
+template <class Key, int HELD, class Of>
+__device__ static bool kth_lowest(const Of& key_of, int span, int k, Key& found) {
     __shared__ int tallies[256], rank;
     __shared__ Key prefix;
-    const int t = threadIdx.x, highest_shift = 8 * (int)sizeof(Key) - 8;
+    const int t = threadIdx.x;
+    Key held[HELD > 0 ? HELD : 1];
+    unsigned there = 0;
+    #pragma unroll
+    for (int n = 0; n < HELD; n++) {
+        held[n] = 0;
+        const long long i = (long long)n * blockDim.x + t;
+        if (i < span && key_of((int)i, held[n])) there |= 1u << n;
+    }
     if (t == 0) {
         rank = k;
         prefix = 0;
     }
-    for (int shift = highest_shift; shift >= lowest_shift; shift -= 8) {
+    for (int shift = 8 * (int)sizeof(Key) - 8; shift >= 0; shift -= 8) {
         for (int i = t; i < 256; i += blockDim.x) tallies[i] = 0;
         __syncthreads();
         const Key known = prefix;
-        for (int first = 0; first < span; first += blockDim.x) {
-            Key key;
-            int digit = -1;
-            if (first + t < span && key_of(first + t, key)
-                    && (shift == highest_shift || key >> (shift + 8) == known >> (shift + 8)))
-                digit = (int)(key >> shift & 255);
-            const unsigned same = __match_any_sync(ALL, digit);
-            if (digit >= 0 && !(same & ((1u << t % 32) - 1u))) atomicAdd(tallies + digit, __popc(same));
+        #pragma unroll
+        for (int n = 0; n < HELD; n++) count_digit(tallies, held[n], there >> n & 1, known, shift);
+        for (long long first = (long long)HELD * blockDim.x; first < span; first += blockDim.x) {
+            Key key = 0;
+            const bool one = first + t < span && key_of((int)(first + t), key);
+            count_digit(tallies, key, one, known, shift);
         }
         __syncthreads();
         if (t < 32) {  // eight digits each
@@ -54,9 +69,11 @@ __device__ static bool kth_lowest(const Of& key_of, int span, int k, int lowest_
             if (t == 31 && upto < wanted) rank = 0;
         }
         __syncthreads();
-        if (rank == 0) return false;
+        if (rank == 0) break;
     }
-    found = prefix | (((Key)1 << lowest_shift) - 1);
-    return true;
+    found = prefix;
+    const bool enough = rank > 0;
+    __syncthreads();  // another call may begin
+    return enough;
 }
 """

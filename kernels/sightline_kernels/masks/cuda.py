@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline_kernels.launch.cuda import kernel
+
 Floats = NDArray[np.float32]
 
 THREADS = 256  # of a block
-# No kernel synchronises. Everything is rounded as the reference does, never fused: the same bits.
+# No kernel synchronises. Everything is rounded as the reference does, never fused: the same bits,
+# but for products below 2**-126, which are flushed.
 SOURCE = r"""
 extern "C" __global__ void draw(double* numbers, long long count, long long start, unsigned long long seed) {
     long long n = (long long)blockIdx.x * blockDim.x + threadIdx.x;
@@ -92,7 +95,7 @@ def draw(seed: int, first: int, count: int, cells: int) -> Any:
     width = cells * cells + 2
     numbers = device.empty((count, width), np.float64)
     sizes = np.int64(numbers.size), np.int64(first * width), np.uint64(seed & (2**64 - 1))
-    _run(device, "draw", numbers.size, numbers, *sizes)
+    _run("draw", numbers.size, numbers, *sizes)
     return numbers
 
 
@@ -106,9 +109,9 @@ def blend(image: Floats, fill: Floats, uniform: Any, cells: int, keep: float, ou
     shown, hidden = (device.ascontiguousarray(device.asarray(one, np.float32)) for one in (image, fill))
     hidden = device.ascontiguousarray(device.broadcast_to(hidden, shown.shape))
     made = device.empty(out.shape, np.float32)
-    numbers = device.asarray(uniform)
+    numbers = _numbers(device, uniform)
     sizes = np.int64(len(numbers)), *(np.int32(n) for n in (channels, height, width, cells))
-    _run(device, "blend", len(numbers) * height * width, shown, hidden, numbers, made, *sizes, np.float64(keep))
+    _run("blend", len(numbers) * height * width, shown, hidden, numbers, made, *sizes, np.float64(keep))
     out[...] = device.asnumpy(made) if isinstance(out, np.ndarray) else made
 
 
@@ -116,13 +119,18 @@ def accumulate(scores: Any, uniform: Any, cells: int, keep: float, total: Any, s
     """Add every mask times its score to ``total``, and its square to ``squares``; see the reference."""
     device = _device()
     height, width = total.shape
-    sums = [device.ascontiguousarray(device.asarray(one)) for one in (total, squares)]
-    numbers = device.asarray(uniform)
+    sums = [_numbers(device, one) for one in (total, squares)]
+    numbers = _numbers(device, uniform)
     sizes = np.int64(len(numbers)), *(np.int32(n) for n in (height, width, cells))
-    weights = device.asarray(scores, np.float64)
-    _run(device, "accumulate", height * width, weights, numbers, *sums, *sizes, np.float64(keep))
+    weights = _numbers(device, scores)
+    _run("accumulate", height * width, weights, numbers, *sums, *sizes, np.float64(keep))
     for given, made in zip((total, squares), sums, strict=True):
         given[...] = device.asnumpy(made) if isinstance(given, np.ndarray) else made
+
+
+def _numbers(device: Any, array: Any) -> Any:
+    """Numbers on the device, one behind the other."""
+    return device.ascontiguousarray(device.asarray(array, np.float64))
 
 
 def _device() -> Any:
@@ -131,7 +139,6 @@ def _device() -> Any:
     return cupy
 
 
-def _run(device: Any, name: str, threads: int, *arguments: Any) -> None:
+def _run(name: str, threads: int, *arguments: Any) -> None:
     if threads:
-        kernel = device.RawModule(code=SOURCE).get_function(name)
-        kernel((-(-threads // THREADS),), (THREADS,), arguments)
+        kernel(SOURCE, name)((-(-threads // THREADS),), (THREADS,), arguments)

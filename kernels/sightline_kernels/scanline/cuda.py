@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline_kernels.launch.cuda import kernel
 from sightline_kernels.scanline.cpu import fronts
 from sightline_kernels.scanline.task import Bools, Bytes, Order, Task, Tell
 
@@ -20,6 +21,28 @@ SOURCE = r"""
 #define EACH 4  // candidates of a thread
 #define TAPS 512  // of a window, held at a time
 #define ALL 0xffffffffu
+
+struct __align__(16) Distances { int one[4]; };
+
+// What any block wrote before, past the cache that blocks do not share.
+__device__ static Distances of_all_blocks(const int* place) {
+    const int4 found = __ldcg((const int4*)place);
+    return Distances{{found.x, found.y, found.z, found.w}};
+}
+
+// How many of four candidates from the i-th on are within a limit, and which; rows begin at whole lines of 128 bytes.
+__device__ static int within_limit(const int* row, int i, int count, int limit, int* which) {
+    int found = 0;
+    Distances four;
+    if (i < count) four = of_all_blocks(row + i);
+    #pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const int yes = i + j < count && four.one[j] <= limit;
+        if (which) which[j] = yes;
+        found += yes;
+    }
+    return found;
+}
 
 // One pixel per blockIdx.y, some of its candidates per blockIdx.x; the last block that is done draws one of them.
 // Four channels are a word; sample and canvas are planes of words.
@@ -103,7 +126,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) make(const unsigned* sampl
     const double most = __dmul_rn((double)__ldcg(least + n), factor);
     const int limit = most < 2147483647.0 ? (int)most : 0x7fffffff;
     int within = 0;
-    for (int i = t; i < count; i += THREADS) within += __ldcg(row + i) <= limit;
+    #pragma unroll 4
+    for (int i = 4 * t; i < count; i += 4 * THREADS) within += within_limit(row, i, count, limit, nullptr);
     within = __reduce_add_sync(ALL, within);
     if (t % 32 == 0) atomicAdd(&total, within);
     __syncthreads();
@@ -111,23 +135,31 @@ extern "C" __global__ void __launch_bounds__(THREADS) make(const unsigned* sampl
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
     const int drawn = (int)((((z ^ (z >> 31)) >> 32) * (unsigned long long)total) >> 32);
-    for (int i = t, before = 0; ; i += THREADS) {
-        const int yes = i < count && __ldcg(row + i) <= limit, here = __syncthreads_count(yes);
-        if (before + here <= drawn) {
-            before += here;
-            continue;
+    for (int i = 4 * t, before = 0; before <= drawn; i += 4 * THREADS) {  // four candidates a thread, in order
+        int yes[4];
+        const int mine = within_limit(row, i, count, limit, yes);
+        int upto = mine;
+        for (int by = 1; by < 32; by *= 2) {
+            const int lower = __shfl_up_sync(ALL, upto, by);
+            if (t % 32 >= by) upto += lower;
         }
-        const unsigned mine = __ballot_sync(ALL, yes);
-        if (t % 32 == 0) tallies[t / 32] = __popc(mine);
+        if (t % 32 == 31) tallies[t / 32] = upto;
         __syncthreads();
-        for (int warp = 0; warp < t / 32; warp++) before += tallies[warp];
-        if (yes && before + __popc(mine & ((1u << t % 32) - 1u)) == drawn) {
-            const int source = candidates[i];
-            sources[pixel] = source;
-            for (int plane = 0; plane < planes; plane++)
-                canvas[plane * canvas_size + pixel] = sample[plane * sample_size + source];
+        int here = before + upto - mine;
+        for (int warp = 0; warp < THREADS / 32; warp++) {
+            if (warp < t / 32) here += tallies[warp];
+            before += tallies[warp];
         }
-        return;
+        for (int j = 0; j < 4; j++) {
+            if (yes[j] && here == drawn) {
+                const int source = candidates[i + j];
+                sources[pixel] = source;
+                for (int plane = 0; plane < planes; plane++)
+                    canvas[plane * canvas_size + pixel] = sample[plane * sample_size + source];
+            }
+            here += yes[j];
+        }
+        __syncthreads();
     }
 }
 """
@@ -160,7 +192,7 @@ def synthesise(
             for part in range(start, stop, device.room):
                 device.make(part, min(part + device.room, stop))
         made = pixels[starts[first] : starts[last]]
-        sources.ravel()[made] = device.found(made)
+        sources.ravel()[made] = device.found(int(starts[first]), int(starts[last]))
         known.ravel()[made] = True
         canvas.reshape(-1, canvas.shape[2])[made] = sample.reshape(-1, canvas.shape[2])[sources.ravel()[made]]
         if tell is not None and not tell(int(starts[last]), len(pixels)):
@@ -175,17 +207,17 @@ class _Device:
         import cupy  # pyright: ignore[reportMissingImports]  # the device is asked for when there is something to do
 
         self.cupy: Any = cupy
-        self.kernel = cupy.RawModule(code=SOURCE).get_function("make")
+        self.kernel = kernel(SOURCE, "make")
         lines, columns = np.nonzero(task.weights)
         taps = np.stack([lines - task.reach, columns - task.reach, task.weights[lines, columns]], axis=1)
         sample, canvas = _words(task.sample), _words(task.canvas)
         count, stride = len(task.candidates), -(-len(task.candidates) // 32) * 32  # whole lines of 128 bytes
         self.room = min(max(1, PAIRS // stride), MOST)  # pixels of one launch
         widest = min(self.room, len(pixels))
-        self.sources = cupy.full(task.known.size, -1, np.int64)
+        self.sources, self.pixels = cupy.full(task.known.size, -1, np.int64), cupy.asarray(pixels)
         self.arrays = (
             *(cupy.asarray(one) for one in (sample, canvas, task.ranks.astype(np.int32), taps.astype(np.int32))),
-            cupy.asarray(task.candidates.astype(np.int32)), cupy.asarray(pixels),
+            cupy.asarray(task.candidates.astype(np.int32)), self.pixels,
             cupy.empty((widest, stride), np.int32), cupy.full(len(pixels), 2**31 - 1, np.int32),
             cupy.zeros(len(pixels), np.int32), self.sources,
         )  # fmt: skip
@@ -201,9 +233,9 @@ class _Device:
         """Choose and copy the sources of pixels that do not see each other, by their numbers in the order."""
         self.kernel((self.parts, int(stop - start)), (THREADS,), (*self.arrays, np.int64(start), *self.sizes))
 
-    def found(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where these pixels came from."""
-        return self.cupy.asnumpy(self.sources)[pixels]
+    def found(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Where pixels came from, by their numbers in the order."""
+        return self.cupy.asnumpy(self.sources[self.pixels[start:stop]])
 
 
 def _words(picture: Bytes) -> NDArray[np.uint32]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline_kernels.launch.cuda import kernel
+
 Ints = NDArray[np.int64]
 
 THREADS = 256  # of a block
@@ -53,7 +55,7 @@ def window_index(
     given = [device.asarray(np.ascontiguousarray(one, np.int64)) for one in (*places, *window_places)]
     if rows.size:
         numbers = (*size, *window_size, *map_size, band[0], outside, windows)
-        device.RawModule(code=SOURCE).get_function("fill")(
+        kernel(SOURCE, "fill")(
             (-(-rows.size // THREADS),), (THREADS,), (*given, rows, np.int64(len(places[0])), *map(np.int32, numbers))
         )
     return rows

@@ -7,11 +7,13 @@ order, in float64. Libraries have no such product of a batch.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 
 from sightline_kernels.gram.reference import Normalisation, scale
+from sightline_kernels.launch.cuda import kernel
 
 Arithmetic = Literal["fp32", "tf32"]
 TILE = 64  # channels along a side, as in the source
@@ -256,21 +258,21 @@ def gram(maps: Any, *, per: Normalisation = "position", arithmetic: Arithmetic =
     pairs, slices, length = plan(batch, channels, positions)
     found = device.empty((batch, channels, channels), np.float32)
     parts = device.empty((slices, batch, pairs, TILE, TILE), np.float32) if slices > 1 else found  # or not looked at
-    module = device.RawModule(code=SOURCE)
     name = "of_halves" if maps.dtype.name == "float16" else f"in_{arithmetic}"
     aligned = positions * flat.itemsize % 16 == 0 and int(flat.data.ptr) % 16 == 0
-    module.get_function(name)(
+    kernel(SOURCE, name)(
         (batch * pairs, slices), (MULTIPLYING,),
         (flat, found, parts, np.int32(channels), np.int64(positions), np.int64(length), factor, np.int32(aligned)),
     )  # fmt: skip
     if slices > 1:
-        module.get_function("assemble")(
+        kernel(SOURCE, "assemble")(
             (-(-found.size // ADDING),), (ADDING,),
             (parts, found, np.int64(batch), np.int32(channels), np.int32(slices), factor),
         )  # fmt: skip
     return found
 
 
+@cache
 def plan(batch: int, channels: int, positions: int) -> tuple[int, int, int]:
     """Tiles of the upper triangle, slices of the positions, and their length; the last may be shorter.
 
