@@ -13,9 +13,10 @@ def kernel(source: str, name: str) -> Any:
     """
     import cupy  # pyright: ignore[reportMissingImports]  # the device is asked for when there is something to do
 
-    return _made(cupy, source, name)
+    device: Any = cupy
+    return _made(device, source, name)
 
 
 @cache
-def _made(cupy: Any, source: str, name: str) -> Any:
-    return cupy.RawKernel(source, name)
+def _made(device: Any, source: str, name: str) -> Any:
+    return device.RawKernel(source, name)
