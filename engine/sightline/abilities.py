@@ -148,7 +148,16 @@ class Taps(Forward, Protocol):
         ...
 
     def taps(self, images: FloatArray, layers: Sequence[str]) -> Mapping[str, FloatArray]:
-        """(B, C, h, w) or (B, D) by layer name, as the names were given."""
+        """(B, C, h, w) or (B, D) by layer name, as the names were given.
+
+        Raises:
+            UnknownName: no such layer.
+            UsageError: a layer whose first axis is not the image, or whose channels are not the second.
+        """
+        ...
+
+    def read(self, images: FloatArray, names: tuple[str, ...]) -> Mapping[str, FloatArray]:
+        """Any values by the graph's own names, their axes as they lie."""
         ...
 
     def scores_from(self, layer: str, values: FloatArray, target: Target) -> FloatArray:

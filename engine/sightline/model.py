@@ -14,11 +14,11 @@ import onnx_ir as ir
 
 from sightline.abilities import Oracle
 from sightline.dispatch import Plan, plan, route
-from sightline.errors import MissingPreprocess, UnknownName, UsageError
+from sightline.errors import MissingPreprocess, SightlineError, UnknownName, UsageError
 from sightline.graph.fold_norm import FoldNorm
-from sightline.graph.layers import LayerTable, infer_shapes
+from sightline.graph.layers import LayerTable, Shapes, infer_shapes, without_shape
 from sightline.graph.load import LoadedGraph, load_graph
-from sightline.graph.maps import feature_layer, maps_of
+from sightline.graph.maps import feature_layer, maps_of, misplaced
 from sightline.graph.ports import Activation, Port, image_port, score_head
 from sightline.labels import read_labels, recorded_labels
 from sightline.precision import Precision
@@ -84,7 +84,7 @@ class Model:
     def preprocess(self, chosen: Preprocess) -> None:
         self._preprocess = _fit(chosen, self.input, self._size)
         self.close()  # what follows depends on the input's size
-        for name in ("input_size", "layers", "class_count"):
+        for name in ("input_size", "layers", "maps", "class_count", "_misplaced"):
             self.__dict__.pop(name, None)
 
     @property
@@ -117,9 +117,43 @@ class Model:
     @cached_property
     def layers(self) -> LayerTable:
         """Every layer with its names, shape, parameters, multiply-accumulates and receptive field."""
-        return LayerTable(
-            self.graph, infer_shapes(self.graph, self.input.shape(self.input.batch or 1, self.input_size))
-        )
+        shapes = infer_shapes(self.graph, self.input.shape(self.input.batch or 1, self.input_size))
+        return LayerTable(self.graph, {**self._seen_shapes(without_shape(self.graph, shapes)), **shapes})
+
+    def _seen_shapes(self, names: tuple[str, ...]) -> Shapes:
+        """Shapes of what comes out, where inference stops: at sizes that are computed, at operators that it lacks."""
+        if not names:
+            return {}
+        batch = self.input.batch or 1
+        oracle: Any = route("ort").open(self, Settings(batch=batch))
+        try:
+            values = oracle.run(oracle.noise(batch), names)
+            return {name: value.shape for name, value in zip(names, values, strict=True)}
+        except (SightlineError, MemoryError, TypeError, ValueError):  # what follows says so, if it needs them
+            return {}
+        finally:
+            oracle.close()
+
+    def readable(self, name: str) -> str:
+        """The value behind a layer's name, whose numbers belong to one image each, and to one channel.
+
+        Raises:
+            UnknownName: no such layer; the nearest names are suggested.
+            UsageError: images are mixed, or channels are not the second axis.
+        """
+        value = self.layers.resolve(name)
+        if value not in self._misplaced:
+            self._misplaced[value] = misplaced(self.graph, self.layers, self.maps, value)
+        if self._misplaced[value]:
+            raise UsageError(
+                f"Layer {name!r} of {self.path.name} {self._misplaced[value]}. Choose another: sightline inspect."
+            )
+        return value
+
+    @cached_property
+    def _misplaced(self) -> dict[str, str]:
+        """What was found out about values so far."""
+        return {}
 
     @cached_property
     def class_count(self) -> int:
@@ -205,6 +239,11 @@ class Model:
             self._opened[key] = route(plan.route).open(self, plan.settings)
         return self._opened[key]
 
+    @cached_property
+    def maps(self) -> frozenset[str]:
+        """Names of values that are maps (B, C, h, w) with more than one position."""
+        return maps_of(self.graph, self.layers.shapes)
+
     @property
     def deepest_maps(self) -> str:
         """The last layer that still has positions: (1, C, h, w) with more than one.
@@ -212,8 +251,7 @@ class Model:
         Raises:
             UsageError: there is none.
         """
-        maps = maps_of(self.graph, self.layers.shapes)
-        found = [layer.name for layer in self.layers if layer.name in maps]
+        found = [layer.name for layer in self.layers if layer.name in self.maps]
         if not found:
             raise UsageError(f"{self.path.name} has no layer with maps (C, h, w).")
         return self.layers.title(found[-1])
@@ -263,13 +301,13 @@ class Model:
     def check_target(self, target: Target, images: int | None = None) -> None:
         """Raise UsageError unless the model has the target's layers, and its classes for so many images."""
         for layer in target.layers:
-            self.layers.resolve(layer)
+            self.readable(layer)
         if needs_classes(target):
             target.check(self.class_count, images)
 
     def resolve_target(self, target: Target) -> Target:
         """The target with its layers under the graph's own names."""
-        return target.map_layers(self.layers.resolve)
+        return target.map_layers(self.readable)
 
     @property
     def facts(self) -> dict[str, object]:

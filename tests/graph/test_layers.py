@@ -13,8 +13,10 @@ import pytest
 
 from problems import PROBLEMS, make_model, node
 from sightline.errors import UnknownName, UsageError
-from sightline.graph.layers import LayerTable, infer_shapes, module_path, spatial_layer
+from sightline.graph.layers import LayerTable, infer_shapes, module_path, without_shape
+from sightline.methods.forward.features import Features
 from sightline.model import Model, load
+from sightline.target import unit
 
 Open = Callable[..., Model]
 
@@ -121,13 +123,92 @@ def test_every_name_of_a_layer_leads_to_its_value(open_problem: Open) -> None:
         layers.find("secondd")
 
 
-def test_layers_without_positions_are_refused(open_problem: Open) -> None:
-    layers = open_problem(PROBLEMS["convolutional"]).layers
-    assert spatial_layer(layers, "second").name == "conv2"
-    with pytest.raises(UsageError, match=r"puts out \(1, 4\), not maps .* The last layer with maps is 'relu2'"):
-        spatial_layer(layers, "fc")
-    with pytest.raises(UsageError, match="this model has no layer with maps"):
-        spatial_layer(open_problem(PROBLEMS["linear"]).layers, "fc")
+def shuffled(tmp_path: Path) -> Model:
+    """Channels of maps moved between groups whose size is computed in floating point, as some exporters write it."""
+    weights = np.random.default_rng(0).normal(size=(4, 3, 3, 3)) / 4
+    arrays = {
+        "w": weights, "v": weights[:, :1].repeat(4, axis=1), "fc": np.ones((4, 2)) / 4, "one": np.array([1]),
+        "two": np.array([2.0]), "groups": np.array([2]), "batch": np.array([-1]), "sides": np.array([6, 6]),
+        "all": np.array([-1, 4, 6, 6]),
+    }  # fmt: skip
+    nodes = [
+        node("Conv", "image w", "conv1", "first", pads=[1, 1, 1, 1]),
+        node("Shape", "conv1", "shape"),
+        node("Gather", "shape one", "count", axis=0),
+        node("Cast", "count", "as_float", to=onnx.TensorProto.FLOAT),
+        node("Div", "as_float two", "half"),
+        node("Cast", "half", "each", to=onnx.TensorProto.INT64),
+        node("Concat", "batch groups each sides", "apart", axis=0),
+        node("Reshape", "conv1 apart", "grouped"),
+        node("Transpose", "grouped", "turned", perm=[0, 2, 1, 3, 4]),
+        node("Reshape", "turned all", "moved"),
+        node("Conv", "moved v", "conv2", "second", pads=[1, 1, 1, 1]),
+        node("GlobalAveragePool", "conv2", "pooled"),
+        node("Flatten", "pooled", "flat"),
+        node("Gemm", "flat fc", "logits"),
+    ]
+    proto = make_model(nodes, arrays, shape=["N", 3, 6, 6], outputs={"logits": ["N", 2]})
+    onnx.save(proto, tmp_path / "shuffled.onnx")
+    return load(tmp_path / "shuffled.onnx")
+
+
+def test_shapes_that_inference_cannot_tell_are_those_of_a_run(tmp_path: Path) -> None:
+    model = shuffled(tmp_path)
+    missing = without_shape(model.graph, infer_shapes(model.graph, (1, 3, 6, 6)))
+    assert {"grouped", "turned"} <= set(missing)  # or there would be nothing to see
+    assert model.layers.shapes["turned"] == (1, 2, 2, 6, 6)
+    assert all(layer.shape for layer in model.layers)
+    assert model.layers.find("second").macs == 4 * 36 * 4 * 9
+    assert model.deepest_maps == "conv2"
+    model.close()
+
+
+def lying_otherwise(tmp_path: Path) -> Model:
+    """Maps, the same with channels last and moved on, rows of all images together, and channels of one group each."""
+    random = np.random.default_rng(3)
+    arrays = {
+        "w": random.normal(size=(4, 3, 1, 1)),
+        "m": random.normal(size=(4, 5)),
+        "fc": random.normal(size=(5, 2)),
+    }
+    nodes = [
+        node("Conv", "image w", "maps", "first"),
+        node("Transpose", "maps", "last", "turn", perm=[0, 2, 3, 1]),
+        node("MatMul", "last m", "mixed", "mix"),
+        node("Relu", "mixed", "rectified", "act"),
+        node("Transpose", "rectified", "together", "swap", perm=[1, 0, 2, 3]),
+        node("Transpose", "rectified", "back", "return", perm=[0, 3, 1, 2]),
+        node("GlobalAveragePool", "back", "pooled"),
+        node("Flatten", "pooled", "flat"),
+        node("Gemm", "flat fc", "logits"),
+        node("ReduceMean", "together", "other", axes=[0, 2, 3], keepdims=0),
+    ]
+    proto = make_model(nodes, arrays, shape=["N", 3, 6, 7], outputs={"logits": ["N", 2], "other": ["N"]})
+    onnx.save(proto, tmp_path / "otherwise.onnx")
+    return load(tmp_path / "otherwise.onnx", output="logits")
+
+
+def test_layers_whose_numbers_belong_to_no_image_or_channel_are_refused(tmp_path: Path) -> None:
+    model = lying_otherwise(tmp_path)
+    images = np.zeros((2, 3, 6, 7), np.float32)
+    oracle = model.oracle(model.plan(Features(layers=("first",))))
+    for name in ("first", "return", "pooled", "flat"):
+        assert len(oracle.taps(images, [name])[name]) == 2
+    for name in ("turn", "mix", "act"):
+        with pytest.raises(UsageError, match=r"puts out \(6, 7, [45]\) per image, which are no maps"):
+            oracle.taps(images, [name])
+    with pytest.raises(UsageError, match=r"puts out \(6, 1, 7, 5\) for a batch of 1, and its first axis is not"):
+        oracle.taps(images, ["swap"])
+    with pytest.raises(UsageError, match="no maps"):
+        model.check_target(unit("act", channel=0))
+    model.close()
+
+
+def test_channels_that_are_shuffled_are_channels_still(tmp_path: Path) -> None:
+    model = shuffled(tmp_path)
+    assert model.readable("moved") == "moved"
+    assert "moved" in model.maps
+    model.close()
 
 
 def test_free_sizes_are_inferred_at_the_size_that_was_chosen(open_problem: Open) -> None:

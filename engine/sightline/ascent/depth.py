@@ -30,8 +30,7 @@ def trunk(model: Model, count: int) -> tuple[str, ...]:
             layer = layers.get(str(value.name))
             if layer is None:
                 continue
-            maps = len(layer.shape) == 4 and layer.shape[2] * layer.shape[3] > 1
-            if open_until <= place and maps:
+            if open_until <= place and layer.name in model.maps:
                 kind = convolutions if layer.operator == "Conv" else found
                 kind.append(model.layers.title(layer.name))
             open_until = max([open_until, *(nodes[use.node] for use in value.uses())])

@@ -103,8 +103,8 @@ def divergence(reference: Artefact, candidate: Artefact, photographs: int) -> Di
     noise, signal = np.zeros(len(pairs)), np.zeros(len(pairs))
     for row in range(min(photographs, len(reference.inputs))):
         only = np.array([row])
-        one = reference.oracle.taps(reference.some(only).tensor, ours)
-        other = candidate.oracle.taps(candidate.some(only).tensor, theirs)
+        one = reference.oracle.read(reference.some(only).tensor, tuple(ours))
+        other = candidate.oracle.read(candidate.some(only).tensor, tuple(theirs))
         for place, (mine, its) in enumerate(zip(ours, theirs, strict=True)):
             wide = one[mine].astype(np.float64)
             noise[place] += float(np.square(wide - other[its]).sum())

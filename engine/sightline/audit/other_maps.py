@@ -60,9 +60,7 @@ def _counterparts(reference: Artefact, candidate: Artefact) -> tuple[str, str]:
     pairs, _ = matched(reference.model, candidate.model)
     order = {layer.name: place for place, layer in enumerate(reference.model.layers)}
     found = [
-        (one, other)
-        for one, other in pairs
-        if len(one.shape) == 4 and one.shape[2] * one.shape[3] > 1 and order[one.name] <= order[wanted]
+        (one, other) for one, other in pairs if one.name in reference.model.maps and order[one.name] <= order[wanted]
     ]
     if not found:
         raise UsageError("no layer with maps is in both.")

@@ -60,7 +60,7 @@ def units(
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "units.parquet").is_file())):
         raise OutputConflict(f"{out} is not empty and holds no pages of units. Choose a folder that is new or empty.")
     with model_options.load(model) as network:
-        names = [network.layers.resolve(name) for one in layer for name in one.split(",") if name]
+        names = [_with_units(network, name) for one in layer for name in one.split(",") if name]
         chosen = names or _early_to_late(network)
         inputs = Inputs(inputs_from(images).entries[:limit])
         load = load_photo(network.photograph)
@@ -98,9 +98,21 @@ def units(
     return 130 if found.stopped else 4 if found.set_aside else 0
 
 
+def _with_units(network: Model, name: str) -> str:
+    """The value behind a layer's name, which has channels."""
+    value = network.readable(name)
+    shape = network.layers.shapes.get(value, ())
+    if len(shape) not in (0, 2, 4):
+        raise UsageError(
+            f"Layer {name!r} puts out {shape[1:]} per image. Units are channels of maps (C, h, w) or vectors (D,): "
+            "sightline inspect shows which layers have them."
+        )
+    return value
+
+
 def _early_to_late(network: Model) -> list[str]:
     """Rectified maps at three depths, where there are any; else any maps."""
-    maps = [one for one in network.layers if len(one.shape) == 4 and one.shape[2] * one.shape[3] > 1 and one.field]
+    maps = [one for one in network.layers if one.name in network.maps and one.field]
     rectified = [one for one in maps if one.operator in ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Gelu")] or maps
     if not rectified:
         raise UsageError(f"{network.path.name} has no layer whose positions see a part of the image: name one.")

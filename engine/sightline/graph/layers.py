@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sightline.errors import UnknownName, UsageError
+from sightline.errors import UnknownName
 from sightline.graph.constants import constant_array, constant_origin
 from sightline.graph.receptive import ReceptiveField, receptive_fields
 
@@ -51,7 +51,7 @@ class LayerTable:
     def __init__(self, model: ir.Model, shapes: Shapes):
         self.shapes = shapes
         self._model = model
-        self._batch = shapes.get(str(model.graph.inputs[0].name), (1,))[0]
+        self.batch = shapes.get(str(model.graph.inputs[0].name), (1,))[0]
         self._fields = receptive_fields(model, shapes)
 
     @cached_property
@@ -146,7 +146,7 @@ class LayerTable:
             module=module_path(node),
             shape=self.shapes.get(name, ()),
             parameters=sum(_array(v).size for v in weights),
-            macs=multiply_accumulates(node, self.shapes) // self._batch,
+            macs=multiply_accumulates(node, self.shapes) // self.batch,
             field=self._fields.get(name),
         )
 
@@ -256,18 +256,10 @@ def _inferred(model: ir.Model, input_shape: tuple[int, ...]) -> Iterator[tuple[s
             yield entry.name, entry.type.tensor_type
 
 
-def spatial_layer(table: LayerTable, name: str) -> Layer:
-    """The layer behind a name, refused with a sentence if it has no positions.
-
-    Raises:
-        UsageError: if its output is not (1, C, h, w).
-    """
-    layer = table.find(name)
-    if layer.shape and len(layer.shape) != 4:
-        maps = [entry.name for entry in table if len(entry.shape) == 4]
-        raise UsageError(
-            f"Layer {name!r} puts out {layer.shape}, not maps (1, C, h, w). The last layer with maps is {maps[-1]!r}."
-            if maps
-            else f"Layer {name!r} puts out {layer.shape}; this model has no layer with maps."
-        )
-    return layer
+def without_shape(model: ir.Model, shapes: Shapes) -> tuple[str, ...]:
+    """Names of values that depend on the image and whose shape inference could not tell."""
+    reached = {str(model.graph.inputs[0].name)}
+    for node in model.graph:
+        if any(v is not None and str(v.name) in reached for v in node.inputs):
+            reached.update(str(v.name) for v in node.outputs if v.name)
+    return tuple(str(v.name) for node in model.graph for v in node.outputs if v.name in reached - shapes.keys())

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from sightline.graph.constants import constant_array
 from sightline.graph.layers import LayerTable, Shapes
-from sightline.graph.receptive import POSITIONWISE, SLIDING
+from sightline.graph.receptive import POSITIONWISE, SLIDING, only_channels_move
 
 POOLING = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
 ON_MAPS = SLIDING | POOLING | {"ConvTranspose", "Resize", "Upsample", "InstanceNormalization", "GroupNormalization"}
@@ -17,6 +17,7 @@ PLAIN = frozenset({  # between maps of class scores and the scores: nothing here
     "AveragePool", "Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "ReduceMax",
     "ReduceMean", "Relu", "Reshape", "Squeeze",
 }) | POOLING  # fmt: skip
+MOVING = frozenset({"Einsum", "Flatten", "Gemm", "MatMul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 CODES = frozenset({"QuantizeLinear", "QLinearConv", "ConvInteger"})  # put out integers that stand for numbers
 WEIGHTED = frozenset({"Conv", "FusedConv", "QLinearConv"})
 
@@ -45,6 +46,39 @@ def maps_of(model: ir.Model, shapes: Shapes) -> frozenset[str]:
             found.update(str(v.name) for v in node.outputs if shapes.get(str(v.name), ())[2:] in read)  # 3
     codes = {str(v.name) for node in model.graph if node.op_type in CODES for v in node.outputs}
     return frozenset(name for name in found - codes if _positions(shapes.get(name, ())) > 1)
+
+
+def misplaced(model: ir.Model, table: LayerTable, maps: frozenset[str], name: str) -> str:
+    """Why a value's numbers cannot be told apart by image and channel: a sentence, none where they can.
+
+    Cases:
+        1. Its first axis is not the image: images of a batch are mixed.
+        2. It has four axes, and was moved since it was maps: its channels are not the second.
+    """
+    shape = table.shapes.get(name, ())
+    if not shape or name == str(model.graph.inputs[0].name):
+        return ""
+    if shape[0] != table.batch:
+        return f"puts out {shape} for a batch of {table.batch}, and its first axis is not the image"  # 1
+    if _positions(shape) <= 1 or not _moved(model, table.shapes, maps, name):
+        return ""
+    return f"puts out {shape[1:]} per image, which are no maps (C, h, w): channels come last, or among positions"  # 2
+
+
+def _moved(model: ir.Model, shapes: Shapes, maps: frozenset[str], name: str) -> bool:
+    """Whether positions and channels changed places between maps, or the image, and a value."""
+    values = {str(v.name): v for node in model.graph for v in node.outputs}
+    pending, seen = [name], set[str]()
+    while pending:
+        value = values.get(pending.pop())
+        node = None if value is None or str(value.name) in maps | seen else value.producer()
+        if value is None or node is None:
+            continue
+        seen.add(str(value.name))
+        if node.op_type in MOVING and not only_channels_move(node, shapes):
+            return True
+        pending.extend(str(v.name) for v in node.inputs if v is not None)
+    return False
 
 
 def feature_layer(model: ir.Model, table: LayerTable, names: Iterable[str], logits: str) -> str | None:

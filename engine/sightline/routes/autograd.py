@@ -93,7 +93,7 @@ class AutogradOracle(GraphOracle):
     ) -> Gradient:
         """Gradient of the target's score; see ``Differentiable``."""
         chosen = self._rule(rule)
-        layer, first = (None if name is None else self.model.layers.resolve(name) for name in (at, start))
+        layer, first = (None if name is None else self.model.readable(name) for name in (at, start))
         if len(images) == 0:  # the shapes of no images are those of one
             place = layer or first
             values = images if place is None else self.read(self.noise(0), (place,))[place]
@@ -353,7 +353,7 @@ class TwinTape:
         self, images: torch.Tensor, target: Target | None = None, *, layers: Sequence[str] = ()
     ) -> TapedValues:
         oracle, model = self._oracle, self._oracle.model
-        resolved = {layer: model.layers.resolve(layer) for layer in layers}
+        resolved = {layer: model.readable(layer) for layer in layers}
         read = () if target is None else oracle.names_of(target)
         names = tuple(dict.fromkeys((*read, *resolved.values())))
         values = self._values(images, names)

@@ -111,13 +111,13 @@ class GraphOracle(ABC):
 
     def taps(self, images: FloatArray, layers: Sequence[str]) -> Mapping[str, FloatArray]:
         """(B, C, h, w) or (B, D) by layer, under the names that were given."""
-        values = {layer: self.model.layers.resolve(layer) for layer in layers}
+        values = {layer: self.model.readable(layer) for layer in layers}
         found = self.read(images, tuple(dict.fromkeys(values.values())))
         return {layer: found[value] for layer, value in values.items()}
 
     def scores_from(self, layer: str, values: FloatArray, target: Target) -> FloatArray:
         """(N,) values of a bound target, from a layer's values."""
-        start, names = self.model.layers.resolve(layer), self.names_of(target)
+        start, names = self.model.readable(layer), self.names_of(target)
         if len(values) == 0:
             return np.zeros(0, np.float32)
         batch = self.batch_size(len(values))

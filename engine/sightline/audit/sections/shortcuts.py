@@ -206,7 +206,9 @@ class Units:
 def _units(context: Context) -> Units | None:
     """Of the layers that both have; None where none of them rectifies."""
     pairs, _ = matched(context.reference.model, context.candidate.model)
-    pairs = [(one, other) for one, other in pairs if one.operator in RECTIFIED and len(one.shape) == 4]
+    pairs = [
+        (one, other) for one, other in pairs if one.operator in RECTIFIED and one.name in context.reference.model.maps
+    ]
     if not pairs:
         return None
     names = tuple(

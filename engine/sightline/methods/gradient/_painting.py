@@ -24,9 +24,9 @@ Paint = Callable[[Painter, range], tuple[FloatArray, Wanted]]  # start (b, C, H,
 
 def check_maps(oracle: Differentiable, layers: Sequence[str]) -> None:
     """Refuse layers that are unknown or have no positions."""
-    table = model_of(oracle).layers
+    model = model_of(oracle)
     for layer in layers:
-        shape = table.find(layer).shape
+        shape = model.layers.shapes.get(model.readable(layer), ())
         if len(shape) != 4:
             raise UsageError(
                 f"Layer {layer!r} of shape {shape[1:]} has no positions. sightline inspect lists layers."
