@@ -242,6 +242,7 @@ def test_interrupt_once_finishes_the_shard(tmp_path: Path):
     assert signal.getsignal(signal.SIGINT) is before
     assert (summary.stopped, summary.done, summary.shards) == (True, 14, 2)
     told = [one.stopping for one in seen]
+    assert told == [one.interrupted for one in seen]
     assert told.index(True) == [one.done for one in seen].index(7) + 2, "told at once: two reports after shard 0"
     assert not open_job(tmp_path / "out").is_finished
     assert not run_job(tmp_path / "out", HEADER, inputs, load, explain, resume=True).stopped

@@ -68,7 +68,8 @@ def _check_levels(numbers: list[float], fill: float | str, levels: tuple[int, in
     if levels is not None and any(not one.is_integer() or not levels[0] <= one <= levels[1] for one in numbers):
         raise UsageError(
             f"{name}={fill!r} cannot be shown to this network, which reads pixels as whole numbers from "
-            f"{levels[0]} to {levels[1]}. Give such a number, or one per channel; or mean, blur, noise, or the path of an image."
+            f"{levels[0]} to {levels[1]}. Give such a number, or one per channel; or mean, blur, noise, or the path "
+            "of an image."
         )
 
 
