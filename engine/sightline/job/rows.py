@@ -121,9 +121,9 @@ def _finite_rows(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _rows_of_digits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    """(N,): False where even the largest number of a row of (N, …) is one that ``dtype`` has no room for the digits of.
+    """(N,): False where ``dtype`` loses digits of even the largest number of a row of (N, …).
 
-    Of other rows small numbers may vanish too, but by no more of the row's largest than half a unit in its last place.
+    In other rows small numbers may vanish too, but they are less than what rounding does to the row's largest.
     """
     if values.dtype.kind != "f" or not values.size or values.dtype.itemsize <= dtype.itemsize:
         return np.ones(len(values), np.bool_)
