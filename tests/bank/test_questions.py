@@ -78,7 +78,7 @@ def test_search_by_id_against_brute_force(bank: Bank, rows: np.ndarray, capsys: 
     ("flags", "said"),
     [
         ([], "Say what to look for"),
-        (["1_13", "--threads", "0"], "--threads 0 must be at least 1"),
+        (["1_13", "--threads", "0"], r'"0" for --threads. It must be at least 1'),
         (["1_13", "-k", "0"], "-k 0 must be between 1 and 1024"),
         (["nothing.jpg"], "made from features"),
         (["--duplicates", "1", "--metric", "inner_product"], "needs a distance"),
