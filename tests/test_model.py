@@ -311,6 +311,14 @@ def test_label_files_that_name_no_classes_are_refused(tmp_path: Path, content: s
         load(linear().save(tmp_path), labels=path)
 
 
+@pytest.mark.parametrize(("content", "suffix"), [("", ".txt"), ("\n \n", ".txt"), ("[]", ".json"), ("{}", ".json")])
+def test_empty_label_files_are_refused(tmp_path: Path, content: str, suffix: str) -> None:
+    path = tmp_path / f"labels{suffix}"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"labels\.(txt|json) names no class"):
+        load(linear().save(tmp_path), labels=path)
+
+
 def test_integer_inputs_take_plain_pixels_only(tmp_path: Path) -> None:
     proto = make_model(
         [node("Cast", "image", "floats", to=1), node("GlobalAveragePool", "floats", "logits")],

@@ -115,6 +115,13 @@ def test_a_misspelt_label_gets_the_nearest() -> None:
         Target.parse("grate white shark", LABELS)
 
 
+def test_a_label_of_many_classes_lists_a_few() -> None:
+    with pytest.raises(UsageError, match=r"names classes 0 and 1 and 2 and 3 and 4 and 995 more: say which"):
+        Target.parse("thing", ["thing"] * 1000)
+    with pytest.raises(UsageError, match=r"names classes 0 and 2: say which"):
+        Target.parse("crane", ["crane", "owl", "Crane"])
+
+
 def test_values_are_arithmetic_on_the_outputs(outputs: FakeOutputs) -> None:
     z, p, a = outputs.logits, outputs.probabilities, outputs.layer
     cases = {

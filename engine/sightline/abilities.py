@@ -113,6 +113,11 @@ class Forward(Protocol):
         """
         ...
 
+    @property
+    def levels(self) -> tuple[int, int] | None:
+        """Lowest and highest whole number that the network reads; None where it reads real ones."""
+        ...
+
     def batch_size(self, rows: int | None = None) -> int:
         """Images per run for so much work."""
         ...

@@ -17,7 +17,10 @@ COMMANDS = Path(__file__).parent / "commands"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its code: 0 done, 1 a gate failed, 2 usage, 3 could not run, 4 set aside."""
+    """Run one command and exit with its code.
+
+    0 done, 1 a gate failed, 2 usage, 3 could not run, 4 inputs set aside, 130 stopped by Ctrl-C or a limit.
+    """
     sys.exit(call(list(sys.argv[1:] if arguments is None else arguments)))
 
 

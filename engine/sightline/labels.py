@@ -34,7 +34,7 @@ def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | 
     """Class names from a sequence, a JSON list (or index -> name object), or a text file with one a line.
 
     Raises:
-        UsageError: the file is missing or of another form.
+        UsageError: the file is missing, empty or of another form.
     """
     if labels is None or not isinstance(labels, str | Path):
         return None if labels is None else tuple(labels)
@@ -46,7 +46,7 @@ def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | 
             f"Labels cannot be read from {path}: {reason}. Pass a JSON list or one label a line."
         ) from None
     if path.suffix.lower() != ".json":
-        return tuple(line.strip() for line in text.rstrip().splitlines())  # an empty line is a class without a name
+        return _some([line.strip() for line in text.rstrip().splitlines()], path)  # an empty one has no name
     try:
         content = json.loads(text)
     except json.JSONDecodeError as reason:
@@ -63,4 +63,10 @@ def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | 
     names = [entry[-1] if isinstance(entry, list) else entry for entry in cast("list[Any]", content)]
     if not all(isinstance(name, str) for name in names):
         raise UsageError(f"{path} holds something else than names. Pass a JSON list of labels.")
+    return _some(names, path)
+
+
+def _some(names: Sequence[str], path: Path) -> tuple[str, ...]:
+    if not any(names):
+        raise UsageError(f"{path} names no class. Pass a JSON list of labels, or one label a line.")
     return tuple(names)

@@ -26,6 +26,7 @@ from sightline.preprocess import METADATA_KEY, PRESETS, Preprocess, preset
 from sightline.registry import Method
 from sightline.routes.base import Device, Settings, Sweep, usual_memory
 from sightline.target import Target, needs_classes
+from sightline.threads import check_threads
 from sightline.types import Batch, FloatArray, Photo, Result
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ class Model:
 
         Raises:
             NoRoute: with every route's reasons.
+            UsageError: an option out of range.
         """
         if device not in get_args(Device):
             raise UnknownName("device", device, get_args(Device))
@@ -215,7 +217,8 @@ class Model:
             raise UnknownName("precision", precision, get_args(Precision))
         if gpu < 0:
             raise UsageError(f"gpu={gpu} must be at least 0.")
-        for name, value in (("threads", threads), ("batch", batch), ("memory", memory)):
+        check_threads(threads)
+        for name, value in (("batch", batch), ("memory", memory)):
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value} must be at least 1.")
         if batch is not None and self.input.batch not in (None, batch):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sightline.errors import UnknownName, UsageError
 
 Space = Literal["logit", "probability"]
+MATCHES_SHOWN = 5  # classes of one name that an error lists
 _CALL = re.compile(r"\b(logit|probability|top|unit)\s*\(")
 
 
@@ -124,8 +125,9 @@ class Target:
             return logit(int(text))
         matches = [index for index, label in enumerate(labels) if label.casefold() == text.casefold()]
         if len(matches) > 1:
-            several = " and ".join(map(str, matches))
-            raise UsageError(f"Label {text!r} names classes {several}: say which by its index.")
+            several = " and ".join(map(str, matches[:MATCHES_SHOWN]))
+            more = f" and {len(matches) - MATCHES_SHOWN} more" if len(matches) > MATCHES_SHOWN else ""
+            raise UsageError(f"Label {text!r} names classes {several}{more}: say which by its index.")
         if matches:
             return logit(matches[0])
         if _CALL.search(text):

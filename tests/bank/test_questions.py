@@ -44,8 +44,13 @@ def test_neighbours_of_groups_share_their_label(bank: Bank) -> None:
 
 
 def test_labels_that_nobody_shares_are_refused(bank: Bank) -> None:
-    with pytest.raises(UsageError, match="No two images share a label"):
+    with pytest.raises(UsageError, match=r"No two images share a label \('0_0', …\)"):
         label_agreement(bank, bank.space(), bank.ids, k=3, metric="l2")
+
+
+def test_one_label_for_all_is_refused(bank: Bank) -> None:
+    with pytest.raises(UsageError, match=r"All 30 images bear the label 'flat'.*at least two labels"):
+        label_agreement(bank, bank.space(), ("flat",) * 30, k=3, metric="l2")
 
 
 def test_near_duplicates_are_those_of_all_pairs(bank: Bank, rows: np.ndarray) -> None:
@@ -73,7 +78,7 @@ def test_search_by_id_against_brute_force(bank: Bank, rows: np.ndarray, capsys: 
     ("flags", "said"),
     [
         ([], "Say what to look for"),
-        (["1_13", "--threads", "0"], "--threads 0 must be at least 1"),
+        (["1_13", "--threads", "0"], r'"0" for --threads. It must be at least 1'),
         (["1_13", "-k", "0"], "-k 0 must be between 1 and 1024"),
         (["nothing.jpg"], "made from features"),
         (["--duplicates", "1", "--metric", "inner_product"], "needs a distance"),

@@ -84,7 +84,7 @@ def test_calls_that_are_incomplete_or_misspelt(
         ("predict --device gpu", r"gpu.*cpu.*cuda.*tensorrt"),
         ("predict --route autgrad", r"No route is named 'autgrad'.*autograd"),
         ("predict --preset imgnet", r"No preset is named 'imgnet'.*imagenet"),
-        ("predict --threads 0", r"threads=0 must be at least 1"),
+        ("predict --threads 0", r'"0" for --threads. It must be at least 1'),
         ("predict --batch 0", r"batch=0 must be at least 1"),
         ("predict --limit 0", r"--limit 0 must be at least 1"),
         ("predict --shard 0", r"--shard .* must be at least 1"),

@@ -85,6 +85,15 @@ def test_export_to_pictures(shell: Shell, net: Path, done: Path, tmp_path: Path)
     assert "not empty" in said.err
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "maps.png", "rows.parquet.gz"])
+def test_export_to_a_suffix_that_says_nothing_is_refused(shell: Shell, done: Path, tmp_path: Path, name: str) -> None:
+    said = shell("jobs", "export", done, tmp_path / name)
+    assert said.code == 2
+    assert "Accepted: NAME.parquet, NAME.zarr, or a folder for pictures" in said.err
+    assert not (tmp_path / name).exists()
+    assert shell("jobs", "export", done, tmp_path / name, "--to", "png").code == 0
+
+
 def test_all_parts_of_a_bank_are_shown_verified_and_exported(
     shell: Shell, net: Path, noise_folder: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +141,9 @@ def test_limits_and_retries(shell: Shell, net: Path, noise_folder: Path, tmp_pat
     said = shell(*call, "--max-memory", "1MB")
     assert said.code == 130
     assert "memory limit" in said.err
+    assert "begun is finished (the memory limit of 1 MiB" in said.err
+    assert "Ctrl-C twice" in said.err
+    assert "again" not in said.err, "nobody has pressed it yet"
     assert shell(*call, "--resume", "--max-time", "1h").code == 4
     (folder / "3.png").write_bytes((noise_folder / "3.png").read_bytes())
     assert shell(*call, "--retry-failed").code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,24 @@ def test_overlays_and_report(shell: Shell, net: Path, noise_folder: Path, tmp_pa
     said = shell(*words, "--report", "--limit", "3", "--resume", "--json")  # explained again for the page alone
     assert said.code == 0
     assert said.json["report"] == str(out / "report.html")
+
+
+def test_the_page_names_what_was_set_aside_and_predict_leaves_no_folder_of_overlays(
+    shell: Shell, net: Path, noise_folder: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for path in noise_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "3.png").write_bytes(b"")
+    said = shell("run", "predict", net, folder, "-o", out, *PLAIN, "--report", "--overlays")
+    assert said.code == 4
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert '4 images, <a href="#set-aside">1 more set aside</a>, 1 result' in page
+    (aside,) = open_job(out).set_aside
+    assert re.search(rf'<li>3\.png <span class="path">{re.escape(html.escape(aside.reason))}</span>', page)
+    assert not (out / "overlays").exists()
+    assert "No overlays were drawn: what predict returns is no picture." in said.err
 
 
 def test_method_names_may_be_spelt_as_flags_are(shell: Shell, net: Path, noise_folder: Path, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_an_interrupt_keeps_what_there_is(shell: Shell, tmp_path: Path, monkeypa
         (("--size", "100000x100000"), ("--size 100000x100000 is beyond",)),
         (("--seed", "-1"), ("--seed -1",)),
         (("--tolerance", "-0.5"), ("--tolerance -0.5",)),
-        (("--threads", "0"), ("--threads 0",)),
+        (("--threads", "0"), ("for --threads", "at least 1")),
         (("--grow-from", "SAMPLE", "--size", "20x30"), ("21 x 23 pixels and --size 20x30",)),
         (("--method", "gram"), ("gram", "scanline")),
     ],

@@ -16,6 +16,7 @@ import torchvision
 
 from sightline_exporters import export
 from sightline_exporters.errors import BadRequest, BadWeights, MissingExtra, MissingWeights, UnknownSource
+from sightline_exporters.sources import Request
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -60,6 +61,23 @@ def test_random_weights_follow_the_seed_and_are_named(tmp_path: Path) -> None:
     assert first.path.read_bytes() == again.path.read_bytes()
     assert first.path.read_bytes() != other.path.read_bytes()
     assert metadata(first.path)["sightline.source"] == "torchvision:squeezenet1_1@random"
+
+
+@pytest.mark.parametrize(
+    "name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large"]
+)
+def test_no_weights_of_backbones_are_fetched(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    from torchvision.models import WeightsEnum
+
+    from sightline_exporters.sources import torchvision as source
+
+    def fetched(weights: WeightsEnum, *_: object, **__: object) -> None:
+        raise AssertionError(f"{weights} was fetched")
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", fetched)
+    built = source.build(Request(name, "", None, True))
+    assert built.description == f"torchvision:{name}@random"
+    assert any(one.std() > 0 for one in built.module.parameters())
 
 
 def test_weights_decide_the_preprocessing(tmp_path: Path) -> None:

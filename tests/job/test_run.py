@@ -159,6 +159,31 @@ def test_float16_rounds_and_sets_aside_what_does_not_fit(tmp_path: Path):
     assert "--dtype float32" in job.set_aside[0].reason
 
 
+def test_float16_sets_rows_aside_whose_digits_it_has_no_room_for(tmp_path: Path):
+    factors = {
+        1: 1e-8,  # nearly everything becomes 0
+        2: 5e-5,  # subnormal numbers: digits are lost
+        3: 0.0,  # which nothing is lost of
+        5: -1e-8,
+    }
+
+    def faint(images: Batch) -> Heatmaps:
+        maps = explain(images)
+        for row, photo in enumerate(images.photos):
+            values, position = maps.values[row], int(photo.id[:4])
+            values *= factors.get(position, 1.0) / np.abs(values).max()
+            values[0, 0] *= 1e-9 if position == 4 else 1  # one number that vanishes beside others is rounding
+        return maps
+
+    for dtype, aside in (("float16", [1, 2, 5]), ("float32", [])):
+        run_job(tmp_path / dtype, replace(HEADER, dtype=dtype), make_inputs(9), load, faint)
+        job = open_job(tmp_path / dtype)
+        assert [one.position for one in job.set_aside] == aside
+        assert len(job) == 9 - len(aside)
+    reason = open_job(tmp_path / "float16").set_aside[0].reason
+    assert "too small for float16, which has all its digits from 6.1e-05 on: store float32" in reason
+
+
 def test_nan_is_kept_where_the_method_says_so(tmp_path: Path):
     run_job(tmp_path / "out", replace(HEADER, finite=False), make_inputs(4, {1: "nan"}), load, explain)
     assert np.isnan(open_job(tmp_path / "out").values()).sum() == 1
@@ -242,6 +267,7 @@ def test_interrupt_once_finishes_the_shard(tmp_path: Path):
     assert signal.getsignal(signal.SIGINT) is before
     assert (summary.stopped, summary.done, summary.shards) == (True, 14, 2)
     told = [one.stopping for one in seen]
+    assert told == [one.interrupted for one in seen]
     assert told.index(True) == [one.done for one in seen].index(7) + 2, "told at once: two reports after shard 0"
     assert not open_job(tmp_path / "out").is_finished
     assert not run_job(tmp_path / "out", HEADER, inputs, load, explain, resume=True).stopped

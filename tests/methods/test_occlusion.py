@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
-from problems import PROBLEMS, Problem, convolutional, linear
+from problems import PROBLEMS, Problem, convolutional, linear, make_model, node
+from sightline import load
 from sightline.errors import UsageError
 from sightline.methods.forward._windows import mean_map, window_grid
 from sightline.methods.forward.occlusion import Occlusion
 from sightline.model import Model
+from sightline.preprocess import Preprocess
 from sightline.target import Target, logit, probability, top
 from sightline.types import Batch, Heatmaps
 
@@ -154,16 +158,52 @@ def test_fills_of_every_kind(open_problem: Open, fill: float | str) -> None:
     problem = linear()
     images = problem.images(seed=11)
     model = open_problem(problem)
+    draws = np.random.default_rng(4).standard_normal((1, *problem.shape), dtype=np.float32)
+    mean, deviation = images.mean(axis=(2, 3), keepdims=True), images.std(axis=(2, 3), keepdims=True)
     expected = {
         "0.5,-1,2": np.array([0.5, -1, 2]).reshape(1, 3, 1, 1),
-        "mean": images.mean(axis=(2, 3), keepdims=True),
+        "mean": mean,
         "blur": gaussian_filter(images, (0, 0, 10, 10), mode="nearest"),
-        "noise": np.random.default_rng(4).standard_normal((1, *problem.shape), dtype=np.float32),
+        "noise": mean + deviation * draws,
         -0.25: np.full((1, 1, 1, 1), -0.25),
     }[fill]
     windows = ((0, 0, 2, 3), (1, 1, 3, 2), (4, 2, 1, 1))
     maps = model.explain(Batch.of(images), Occlusion(windows=windows, fill=fill, seed=4), logit(1), threads=2)
     np.testing.assert_allclose(maps.values, filled(problem, images, list(windows), expected), rtol=1e-3, atol=1e-4)
+
+
+def integers(tmp_path: Path, preprocess: Preprocess) -> Model:
+    """A network that reads bytes: the first class is their mean of each channel, weighted."""
+    proto = make_model(
+        [node("Cast", "image", "pixels", to=1), node("Conv", "pixels k", "maps"),
+         node("GlobalAveragePool", "maps", "mean"), node("Flatten", "mean", "logits")],
+        {"k": np.arange(1.0, 7).reshape(2, 3, 1, 1)}, shape=["N", 3, 40, 40], outputs={"logits": ["N", 2]},
+    )  # fmt: skip
+    proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    path = tmp_path / "bytes.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return load(path, preprocess=preprocess)
+
+
+def test_noise_is_as_bright_and_as_rough_as_the_image(tmp_path: Path) -> None:
+    """A mean cannot tell noise of the image's own mean from the image; one of mean 0 hides all of it."""
+    raw = Preprocess(resize=None, crop=(40, 40), scale=1.0)
+    images = raw.normalise(np.random.default_rng(1).integers(90, 160, (2, 40, 40, 3), dtype=np.uint8))
+    with integers(tmp_path, raw) as model:
+        whole = Occlusion(windows=((0, 0, 40, 40),), fill="noise")
+        found = model.explain(Batch.of(images), whole, logit(1), threads=2)
+    scores = images.mean(axis=(2, 3)) @ [4, 5, 6]
+    assert (np.abs(found.values[:, 0, 0]) < 0.02 * scores).all()
+
+
+@pytest.mark.parametrize("fill", [300, -3, "0.5", "0,128,256"])
+def test_a_fill_that_a_network_of_bytes_cannot_read_is_refused(tmp_path: Path, fill: float | str) -> None:
+    raw = Preprocess(resize=None, crop=(40, 40), scale=1.0)
+    images = Batch.of(np.full((1, 3, 40, 40), 7, np.float32))
+    with integers(tmp_path, raw) as model:
+        with pytest.raises(UsageError, match="reads pixels as whole numbers from 0 to 255"):
+            model.explain(images, Occlusion(fill=fill), logit(0), threads=2)
+        model.explain(images, Occlusion(fill="0,128,255"), logit(0), threads=2)
 
 
 @pytest.mark.parametrize(("fill", "sentence"), [

@@ -54,6 +54,18 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == "img"]
 
 
+def test_the_page_counts_what_was_set_aside_and_names_the_first_of_it() -> None:
+    photos, results = everything(2)
+    aside = [(f"{n}{HOSTILE}.png", f"reason {n}") for n in range(60)]
+    page = Page(report(photos, results, set_aside=aside).html())
+    assert "2 images, 60 more set aside," in " ".join(page.text.split())
+    assert "60 images have no result:" in page.text
+    assert f"49{HOSTILE}.png reason 49" in " ".join(page.text.split())
+    assert "reason 50" not in page.text
+    assert "and 10 more" in page.text
+    assert "aside" not in Page(report(photos, results).html()).text
+
+
 def test_the_page_is_well_formed_and_stands_alone() -> None:
     photos, results = everything(5)
     html = report(photos, results, title="A page", model={"Input": "3 × 40 × 56"}).html()

@@ -138,5 +138,6 @@ def test_maps_that_cannot_be_drawn_are_left_out(tmp_path) -> None:
 
 
 def test_results_without_pictures_write_nothing(tmp_path) -> None:
-    assert write_overlays(some_predictions(some_photos(2)), tmp_path) == []
+    assert write_overlays(some_predictions(some_photos(2)), tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
     assert len(write_overlays(some_activations(some_photos(1)), tmp_path)) == 3

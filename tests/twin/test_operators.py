@@ -46,6 +46,7 @@ OLD: list[tuple[str, int, tuple[int, ...], dict[str, np.ndarray], dict[str, Any]
     ("Pad", 10, (2, 3, 5, 4), {}, {"pads": [0, 0, -1, 2, 0, 0, 1, -2]}),
     ("Pad", 11, (2, 3, 5, 4), {"p": ints(0, 1, 1, 2, 0, 0, 2, 1), "v": np.float32(3)}, {}),
     ("Slice", 9, (6, 7), {}, {"starts": [1, -3], "ends": [5, 1 << 62], "axes": [0, 1]}),
+    ("Slice", 13, (6, 7), {"s": ints(-(1 << 63), 2), "e": ints(3, (1 << 63) - 1), "a": ints(0, 1)}, {}),
     ("Slice", 7, (6, 7), {}, {"starts": [1], "ends": [-1]}),
     ("Slice", 10, (6, 7), {"s": ints(-1, 1), "e": ints(-(1 << 62), 6), "a": ints(0, -1), "t": ints(-2, 3)}, {}),
     ("Slice", 13, (6, 7), {"s": ints(9), "e": ints(1), "a": ints(1), "t": ints(-1)}, {}),

@@ -23,6 +23,7 @@ from sightline.model import Model
 from sightline.preprocess import Preprocess
 from sightline.registry import Method
 from sightline.routes.base import Device, Settings
+from sightline.threads import check_threads
 from sightline.types import Batch, ByteArray, FloatArray, IntArray, Photo
 
 KEPT = 96  # photographs that stay decoded
@@ -63,6 +64,9 @@ class Options:
     queries: int = 30
     masks: str = ""
     device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        check_threads(self.threads)
 
 
 @dataclass(frozen=True)

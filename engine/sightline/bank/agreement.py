@@ -40,12 +40,17 @@ def label_agreement(
     """Ask every image of the bank for its neighbours in a space; of several positions of an image, their mean.
 
     Raises:
-        UsageError: every image is alone with its label.
+        UsageError: every image is alone with its label, or all of them share one.
     """
     names, codes, counts = np.unique(np.array(labels), return_inverse=True, return_counts=True)
     asked = np.flatnonzero(counts[codes] > 1)
     if not len(asked):
-        raise UsageError(f"No two images share a label ({names[0]!r}, …): there is nothing to agree on.")
+        raise UsageError(f"No two images share a label ({str(names[0])!r}, …): there is nothing to agree on.")
+    if len(names) == 1:
+        raise UsageError(
+            f"All {len(labels)} images bear the label {str(names[0])!r}, so any neighbour shares it: at least two "
+            "labels are needed."
+        )
     found = neighbours_within(bank, space, k=k, metric=metric, threads=threads)
     near = codes[found.rows[asked]]  # (n, k)
     same = near == codes[asked, None]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sightline.bank.search import nearest_others
 from sightline.errors import UsageError
+from sightline.threads import check_threads
 from sightline.types import FloatArray
 
 WIDEST = 8192  # features whose covariance is held at once; wider rows need fewer images than that
@@ -132,6 +133,7 @@ def tsne(
     It is given the exact neighbours among the first 50 components, found by our own kernel. Those of the whole space
     would do worse by its own measure: what lies beyond is mostly noise, in which neighbours are nobody's.
     """
+    check_threads(threads)
     from openTSNE import TSNE
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.initialization import rescale

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.threads import check_threads
 from sightline.types import FloatArray, IntArray
 
 CHUNK = 1000  # queries at once, of many
@@ -48,6 +49,7 @@ def nearest(
     threads: int | None = None,
 ) -> Neighbours:
     """The k nearest rows of blocks (n, D), numbered through, for queries (Q, D); only rows that the mask keeps."""
+    check_threads(threads)
     from sightline_kernels.knn.cpu import search  # Numba takes its time to import
 
     values, rows = search(blocks, queries, k, metric=metric, mask=mask, threads=threads)

@@ -14,6 +14,7 @@ from sightline.dispatch import Plan
 from sightline.errors import UnknownName, UsageError
 from sightline.routes.base import Device
 from sightline.routes.batch import largest_batch
+from sightline.threads import check_threads
 
 BATCHES = (1, 2, 4, 8, 16)
 NEAR = 1.03  # of the best figure: what is this close and cheaper is chosen
@@ -52,6 +53,8 @@ class Grid:
         for one in self.devices:
             if one not in get_args(Device):
                 raise UnknownName("device", one, get_args(Device))
+        for one in self.threads:
+            check_threads(one)
         for one in self.rates:
             if not 0 < one < float("inf"):
                 raise UsageError(f"A rate of {one} queries a second cannot be served: give one above 0.")

@@ -12,12 +12,22 @@ from sightline.errors import UsageError
 from sightline.precision import Precision
 from sightline.preprocess import PRESETS, Channels, Interpolation, Preprocess
 from sightline.routes.base import Device, Settings, Sweep, usual_memory
+from sightline.threads import check_threads
 
 if TYPE_CHECKING:
     from sightline.model import Model
 
 MODEL = Group("Model", sort_key=2)
 COMPUTE = Group("Compute", sort_key=3)
+
+
+def _check(_: Any, threads: int | None) -> None:
+    check_threads(threads, "It")  # after the flag and its value, which cyclopts names
+
+
+Threads = Annotated[
+    int | None, Parameter(help="Threads of one operator; all cores unless given.", validator=_check)
+]  # of every command that takes them
 
 
 @Parameter(name="*", group=MODEL)
@@ -74,7 +84,7 @@ class ComputeOptions:
     """Where and how it runs."""
 
     device: Annotated[Device, Parameter(help="Never replaced by another: a missing one is an error.")] = "cpu"
-    threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None
+    threads: Threads = None
     batch: Annotated[int | None, Parameter(help="Images per run; found by measuring unless given.")] = None
     memory: Annotated[
         str | None, Parameter(help="What the activations of one run may take; 2GB, or 16GB on a GPU, unless given.")

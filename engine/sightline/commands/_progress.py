@@ -69,7 +69,8 @@ class ProgressLine:
         if progress.stopping and not self._stopping:
             self._stopping = True
             why = f" ({progress.why})" if progress.why else ""
-            self._say(f"Stopping once this shard is finished{why}; press Ctrl-C again to stop now.")
+            now = "press Ctrl-C again to stop now" if progress.interrupted else "Ctrl-C twice stops it now"
+            self._say(f"Stopping once what is begun is finished{why}; {now}.")
         if self._bar is not None:
             rate = f"{progress.rate:.1f}/s"
             self._bar.update(self._task, completed=progress.done, total=progress.total, rate=rate)

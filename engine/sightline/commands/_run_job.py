@@ -127,7 +127,7 @@ class RunJob:
         self.page = self.out / "report.html"
         report(
             photos, [result], model=self.model.facts, predictions=predictions, labels=self.model.labels,
-            limit=self.options.report_images,
+            limit=self.options.report_images, set_aside=[(one.id, one.reason) for one in summary.set_aside],
         ).save(self.page)  # fmt: skip
 
     def tell(self, summary: JobSummary) -> None:
@@ -147,6 +147,9 @@ class RunJob:
             print(f"Report: {self.page}" + (f" (without the last {left}: --report-images)" if left > 0 else ""))
         if self.options.overlays and summary.skipped:
             print(f"No overlays were drawn for {summary.skipped} inputs finished before.", file=sys.stderr)
+        elif self.options.overlays and summary.done and not (self.out / "overlays").is_dir():
+            name = registry.method_name(self.method)
+            print(f"No overlays were drawn: what {name} returns is no picture.", file=sys.stderr)
         for one in summary.set_aside:
             print(f"Set aside: {one.id}: {one.reason}", file=sys.stderr)
         if summary.restarts:

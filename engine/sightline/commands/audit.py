@@ -23,7 +23,7 @@ from sightline.audit.section import known_figures, sections
 from sightline.audit.sections.shortcuts import masks as mask_files
 from sightline.audit.worker import Source, Task
 from sightline.bank.labels import labels_of
-from sightline.commands._options import ModelOptions
+from sightline.commands._options import ModelOptions, Threads
 from sightline.errors import BadModel, OutputConflict, UnknownName, UsageError
 from sightline.file_names import free_name
 from sightline.job.files import make_folder, write_atomically
@@ -88,7 +88,7 @@ def audit(
     ] = None,
     limit: Annotated[int | None, Parameter(help="At most so many photographs.")] = None,
     seed: Annotated[int, Parameter(help="Of noise and shuffles.")] = 0,
-    threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,
+    threads: Threads = None,
     device: Annotated[Device, Parameter(help="That runs the candidates; the reference runs on the CPU.")] = "cpu",
     diff: Annotated[
         tuple[Path, ...],
@@ -109,12 +109,12 @@ def audit(
             "Give a reference, candidates and photographs: sightline audit REF.onnx CAND.onnx --images DIR -o DIR. "
             "Models come first: all that follows --images, up to the next flag, is taken for photographs."
         )
-    chosen = (one for one in (limit, threads, queries) if one is not None)
+    chosen = (one for one in (limit, queries) if one is not None)
     counts = (maps, window, stride, attacked, rise_masks, *chosen)
     if min(counts) < 1 or seed < 0:
         raise UsageError(
-            "--maps, --window, --stride, --attacked, --rise-masks, --queries, --limit and --threads must be at least "
-            "1, --seed at least 0."
+            "--maps, --window, --stride, --attacked, --rise-masks, --queries and --limit must be at least 1, --seed "
+            "at least 0."
         )
     unknown = [one for one in section if one not in section_names()]
     if unknown:

@@ -29,6 +29,7 @@ from sightline.errors import BadImage, OutputConflict, UsageError
 from sightline.job.inputs import Loaded, inputs_from, load_photo
 from sightline.registry import Method
 from sightline.target import Target
+from sightline.threads import check_threads
 from sightline.types import Batch
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def bench(
     grid = Grid(
         scenarios=_listed(scenario, str),
         devices=_listed(device, str),
-        threads=_listed(threads, _count("--threads")) or (None,),
+        threads=_listed(threads, _threads) or (None,),
         batches=_listed(batch, _count("--batch")),
         memory=parse_bytes(memory),
         load=server.load(seed),
@@ -192,6 +193,12 @@ def _count(flag: str) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _threads(text: str) -> int:
+    count = _count("--threads")(text)
+    check_threads(count, f"--threads {count}")
+    return count
 
 
 def _rate(text: str) -> float:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sightline import registry
+from sightline.commands._options import Threads
 from sightline.demo import LABELS
 from sightline.demo.dataset import Scenes, write
 from sightline.demo.dataset import batch as draw_batch
@@ -56,7 +57,7 @@ def demo(
     out: Annotated[Path, Parameter(name=("--out", "-o"), help="Folder for the images and report.html.")],
     images: Annotated[int, Parameter(help="How many scenes to draw and explain.")] = 2 * len(LABELS),
     seed: Annotated[int, Parameter(help="Which scenes; the network was trained on seed 1.")] = 7,
-    threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,
+    threads: Threads = None,
     json: Annotated[bool, Parameter(help="Print one JSON object.", negative="")] = False,
 ) -> int:
     """Draw scenes, explain each with every method, compare the maps with the true masks, write one page."""

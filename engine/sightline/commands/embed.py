@@ -13,6 +13,7 @@ from sightline.bank.bank import Bank, image_blocks, open_bank
 from sightline.bank.labels import RULES, labels_of
 from sightline.bank.projection import FEWEST, Projection, pca, tsne
 from sightline.bank.space import Space
+from sightline.commands._options import Threads
 from sightline.errors import UsageError
 from sightline.job.files import make_folder, write_atomically
 from sightline.report.scatter_page import Scatter, write_scatter
@@ -34,12 +35,10 @@ def embed(
         str | None,
         Parameter(help="Colour by prediction: CSV or Parquet of id, label. With labels, by error."),
     ] = None,
-    threads: Annotated[int | None, Parameter(help="All cores unless given.")] = None,
+    threads: Threads = None,
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
 ) -> int:
     """Lay a bank out in the plane, and say what was lost."""
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads} must be at least 1.")
     opened = open_bank(bank)
     chosen = opened.space(space)
     if len(opened) < FEWEST:

@@ -85,7 +85,7 @@ def export(
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> int:
     """Write all rows into one Parquet file with a tensor column, a zarr group, or pictures."""
-    kind = to or {".parquet": "parquet", ".zarr": "zarr"}.get(destination.suffix, "png")
+    kind = to or _kind(destination)
     opened = _opened(out)
     if kind == "png":
         count = _pictures(opened, destination, model, model_options, images)
@@ -95,6 +95,22 @@ def export(
     facts = {"command": "jobs export", "out": str(out), "destination": str(destination), "to": kind, unit: count}
     print(json_format.dumps(facts | {"finished": _finished(opened)}) if json else f"{destination}: {count} {unit}.")
     return 0
+
+
+def _kind(destination: Path) -> Literal["parquet", "zarr", "png"]:
+    """What to write, by a name: pictures into a folder, whose name has no suffix."""
+    match destination.suffix.lower():
+        case ".parquet":
+            return "parquet"
+        case ".zarr":
+            return "zarr"
+        case "":
+            return "png"
+        case other:
+            raise UsageError(
+                f"{destination}: nothing is exported as {other!r}. Accepted: NAME.parquet, NAME.zarr, or a folder "
+                "for pictures, whose name has no suffix; --to parquet, zarr or png says it for any other name."
+            )
 
 
 def _opened(out: Path) -> tuple[Job, ...]:

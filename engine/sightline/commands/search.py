@@ -16,6 +16,7 @@ from sightline.bank.labels import RULES, labels_of
 from sightline.bank.queries import queries_of
 from sightline.bank.search import MOST, Metric, Neighbours, nearest
 from sightline.bank.space import PIXELS, Space
+from sightline.commands._options import Threads
 from sightline.errors import UsageError
 from sightline.report.neighbours_page import Answer, write_neighbours
 
@@ -37,14 +38,12 @@ def search(
     labels_by: Annotated[str | None, Parameter(help=f"Measure how neighbours agree. {RULES}.")] = None,
     model: Annotated[str | None, Parameter(help="Where the bank's network is now, if it was moved.")] = None,
     html: Annotated[Path | None, Parameter(help="Also write a page that shows the neighbours.")] = None,
-    threads: Annotated[int | None, Parameter(help="All cores unless given.")] = None,
+    threads: Threads = None,
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
 ) -> int:
     """Find the nearest images of a bank, exactly."""
     if not 1 <= k <= MOST:
         raise UsageError(f"-k {k} must be between 1 and {MOST}.")
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads} must be at least 1.")
     opened = open_bank(bank)
     if not len(opened):
         raise UsageError(f"{bank} holds no images yet.")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sightline.ascent.film import film
 from sightline.commands._method_flags import command_summary
-from sightline.commands._options import ModelOptions
+from sightline.commands._options import ModelOptions, Threads
 from sightline.commands._progress import ProgressLine
 from sightline.errors import BadImage, OutputConflict, UsageError
 from sightline.file_names import stems
@@ -61,7 +61,7 @@ def apply(
     tile: Annotated[int, Parameter(help="Side of the tiles that large pictures are painted in.")] = 1024,
     batch: Annotated[int, Parameter(help="Pictures of one size per run.")] = 4,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Never replaced by another.")] = "cpu",
-    threads: Annotated[int | None, Parameter(help="All cores unless given.")] = None,
+    threads: Threads = None,
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
 ) -> int:
     """Paint pictures and films in one pass, each at its own size."""
@@ -207,7 +207,7 @@ def train(
     every: Annotated[int, Parameter(help="Steps between two checkpoints, with curves and painted pictures.")] = 50,
     resume: Annotated[bool, Parameter(help="Go on with the training that is in OUT.", negative="")] = False,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Never replaced by another.")] = "cpu",
-    threads: Annotated[int | None, Parameter(help="All cores unless given.")] = None,
+    threads: Threads = None,
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> int:
     """Train a network that paints in the style of a picture; Ctrl-C and --resume at will."""
@@ -273,7 +273,7 @@ def compare(
     steps: Annotated[int, Parameter(help="Of the descents.")] = 300,
     seed: Annotated[int, Parameter(help="Of what is drawn.")] = 0,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Never replaced by another.")] = "cpu",
-    threads: Annotated[int | None, Parameter(help="All cores unless given.")] = None,
+    threads: Threads = None,
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sightline.commands._options import parse_size
+from sightline.commands._options import Threads, parse_size
 from sightline.commands._progress import ProgressLine
 from sightline.errors import OutputConflict, UsageError
 from sightline.image import PIXEL_LIMIT, encode_png
@@ -50,11 +50,11 @@ def texture(
         Path | None, Parameter(help="A picture that stays, in the middle, and grows by the sample's texture.")
     ] = None,
     seed: Annotated[int, Parameter(help="Other seeds give other textures.")] = 0,
-    threads: Annotated[int | None, Parameter(help="All cores unless given.")] = None,
+    threads: Threads = None,
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
 ) -> int:  # fmt: skip
     """Make a texture from a sample, close a hole or grow a picture."""
-    _refuse(method, order, mask, grow_from, size, tolerance, seed, threads)
+    _refuse(method, order, mask, grow_from, size, tolerance, seed)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / PICTURE).is_file())):
         raise OutputConflict(f"{out} is not empty and holds no texture. Choose a folder that is new or empty.")
     source, extent = Sample.read(sample), parse_size(size, "--size")
@@ -92,9 +92,8 @@ def texture(
 
 
 def _refuse(
-    method: str, order: str, mask: Path | None, grow_from: Path | None, size: str | None, tolerance: float, seed: int,
-    threads: int | None,
-) -> None:  # fmt: skip
+    method: str, order: str, mask: Path | None, grow_from: Path | None, size: str | None, tolerance: float, seed: int
+) -> None:
     """What cannot be, whatever the sample."""
     if mask is not None and grow_from is not None:
         raise UsageError("--mask closes holes of the sample and --grow-from grows another picture: give one of them.")
@@ -107,8 +106,6 @@ def _refuse(
         raise UsageError(f"--tolerance {tolerance} must be 0 or more, 0.1 say.")
     if not 0 <= seed < 2**63:
         raise UsageError(f"--seed {seed} must be 0 or more, and below 2**63.")
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads} must be at least 1.")
 
 
 def _make(

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from sightline.audit.context import Artefact, Options, readable
 from sightline.bank.labels import labels_of
-from sightline.commands._options import ModelOptions
+from sightline.commands._options import ModelOptions, Threads
 from sightline.errors import OutputConflict, UnknownName, UsageError
 from sightline.job.files import make_folder, write_atomically
 from sightline.job.inputs import inputs_from
@@ -35,15 +35,15 @@ def tour(
     chapter: Annotated[tuple[str, ...], Parameter(help="Only these chapters, one per flag; all unless given.")] = (),
     limit: Annotated[int | None, Parameter(help="At most so many images.")] = 400,
     seed: Annotated[int, Parameter(help="Of what is drawn.")] = 0,
-    threads: Annotated[int | None, Parameter(help="Threads of one operator; all cores unless given.")] = None,
+    threads: Threads = None,
     json: Annotated[bool, Parameter(help="Print one JSON object on stdout, nothing else.", negative="")] = False,
     model_options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
 ) -> int:
     """Ask a network the questions of a course on seeing networks, and answer each by measuring it."""
     if not images:
         raise UsageError("Name the images: files, folders or patterns.")
-    if (limit is not None and limit < 1) or (threads is not None and threads < 1) or seed < 0:
-        raise UsageError("--limit and --threads must be at least 1, --seed at least 0.")
+    if (limit is not None and limit < 1) or seed < 0:
+        raise UsageError("--limit must be at least 1, --seed at least 0.")
     names = [one.name for one in chapters()]
     for one in chapter:
         if one not in names:

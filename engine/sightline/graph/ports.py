@@ -40,15 +40,22 @@ class Port:
     def adapt(self, images: FloatArray) -> NDArray[Any]:
         """(B, C, H, W) float32 as the graph takes it."""
         arranged = images if self.layout == "NCHW" else images.transpose(0, 2, 3, 1)
-        if self.takes_integers:
-            limits = np.iinfo(self.dtype)
-            arranged = np.clip(np.rint(arranged), limits.min, limits.max)
+        if self.levels is not None:
+            arranged = np.clip(np.rint(arranged), *self.levels)
         return np.ascontiguousarray(arranged, dtype=self.dtype)
 
     @property
     def takes_integers(self) -> bool:
         """Whether the graph reads pixels as integers and normalises them itself."""
         return self.dtype.kind in "iu"
+
+    @property
+    def levels(self) -> tuple[int, int] | None:
+        """Lowest and highest whole number that the graph reads; None where it reads real ones."""
+        if not self.takes_integers:
+            return None
+        limits = np.iinfo(self.dtype)
+        return int(limits.min), int(limits.max)
 
     def shape(self, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
         """The graph's input shape."""

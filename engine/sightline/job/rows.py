@@ -86,7 +86,7 @@ class Rows:
         self, given: NDArray[Any], stored: NDArray[Any], columns: Mapping[str, Sequence[object]]
     ) -> dict[int, str]:
         """Rows that hold NaN or infinity, and what to say of them."""
-        fine, fits = _finite_rows(given), _finite_rows(stored)
+        fine, fits, keeps = _finite_rows(given), _finite_rows(stored), _rows_of_digits(given, stored.dtype)
         faults: dict[int, str] = {}
         for row in range(len(given)):
             bad = next((name for name, column in columns.items() if not _is_finite(column[row])), None)
@@ -96,6 +96,11 @@ class Rows:
                 faults[row] = f"The model or the method returned NaN or infinity for it, in column {bad!r}."
             elif not fits[row]:
                 faults[row] = f"Its values do not fit {self._header.dtype}: store float32 (--dtype float32)."
+            elif not keeps[row]:
+                faults[row] = (
+                    f"Its values are too small for {self._header.dtype}, which has all its digits from "
+                    f"{np.finfo(stored.dtype).smallest_normal:.1e} on: store float32 (--dtype float32)."
+                )
         return faults
 
 
@@ -113,6 +118,18 @@ def _finite_rows(values: NDArray[Any]) -> NDArray[np.bool_]:
         return np.ones(len(values), np.bool_)
     finite: NDArray[np.bool_] = np.isfinite(values)
     return np.asarray(finite.all(axis=tuple(range(1, values.ndim))))
+
+
+def _rows_of_digits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """(N,): False where ``dtype`` loses digits of even the largest number of a row of (N, …).
+
+    In other rows small numbers may vanish too, but they are less than what rounding does to the row's largest.
+    """
+    if values.dtype.kind != "f" or not values.size or values.dtype.itemsize <= dtype.itemsize:
+        return np.ones(len(values), np.bool_)
+    inner = tuple(range(1, values.ndim))
+    largest: NDArray[Any] = np.maximum(values.max(axis=inner), -values.min(axis=inner))
+    return (largest == 0) | ~(largest < np.finfo(dtype).smallest_normal)
 
 
 def _is_finite(value: object) -> bool:

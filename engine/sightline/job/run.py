@@ -39,6 +39,7 @@ class Progress:
         seconds: since this run began.
         stopping: somebody asked it to stop, or a limit was reached; it does once the shard is finished.
         why: what makes it stop.
+        interrupted: somebody pressed Ctrl-C; once more stops it at once.
     """
 
     done: int
@@ -48,6 +49,7 @@ class Progress:
     seconds: float
     stopping: bool = False
     why: str = ""
+    interrupted: bool = False
 
     @property
     def rate(self) -> float:
@@ -297,7 +299,14 @@ class _Run:
             stopping = self.stop.made or bool(self.why)
             self.progress(
                 Progress(
-                    self.seen, len(self.inputs), self.skipped, aside, self.watch.seconds, stopping, self._reason()
+                    self.seen,
+                    len(self.inputs),
+                    self.skipped,
+                    aside,
+                    self.watch.seconds,
+                    stopping,
+                    self._reason(),
+                    interrupted=self.stop.made,
                 )
             )
         finally:

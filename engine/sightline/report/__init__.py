@@ -24,6 +24,7 @@ def report(
     predictions: Result | None = None,
     labels: Sequence[str] = (),
     limit: int = 64,
+    set_aside: Sequence[tuple[str, str]] = (),
     made: datetime | None = None,
 ) -> Report:
     """A page with every photo, what the model says of it, and the pictures of every result.
@@ -36,6 +37,7 @@ def report(
         predictions: shown first beside each photo; the same as putting them first among ``results``.
         labels: names of the classes; by default those that the predictions carry.
         limit: photos on the page at most, in the order given; each takes some 20 kB a picture.
+        set_aside: ids of images that have no result, each with the reason.
         made: the time at the page's foot; now, by default.
 
     Raises:
@@ -53,7 +55,8 @@ def report(
                 f"none of which is among the {len(shown)} photos of this report. Give those that it was made from."
             )
     moment = made or datetime.now(UTC)
-    return Report(shown, every, title, model or {}, tuple(labels) or labels_of(every), limit, moment)
+    names = tuple(labels) or labels_of(every)
+    return Report(shown, every, title, model or {}, names, limit, moment, tuple(set_aside))
 
 
 class _Verb(ModuleType):

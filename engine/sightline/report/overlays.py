@@ -22,13 +22,12 @@ def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) 
 
     Args:
         result: any that has a renderer.
-        folder: made if it is not there.
+        folder: made for the first picture if it is not there.
         labels: names of the classes, for the titles.
 
     Raises:
         CannotWrite: no space or no permission.
     """
-    make_folder(folder.absolute())
     taken: set[str] = set()
     written: list[Path] = []
     for row in (None, *range(len(result.photos))):
@@ -36,6 +35,8 @@ def write_overlays(result: Result, folder: Path, *, labels: Sequence[str] = ()) 
         drawn = [panel for panel in panels(result, row) if panel.pixels is not None or panel.cells]
         stem = free_name(base, taken) if drawn else ""
         for panel in drawn:
+            if not written:
+                make_folder(folder.absolute())
             path = folder / f"{stem}{'.' + panel.name if panel.name else ''}.png"
             title = _title(panel, base if row is not None else "", labels)
             write_atomically(path, [encode_png(draw_figure(panel, title))], durably=False)

@@ -21,6 +21,7 @@ from sightline.report.template import page_chunks, save_chunks
 from sightline.types import ByteArray, Photo, Result
 
 LARGEST_SIDE = 1024  # pixels of a photograph on the page
+ASIDE_SHOWN = 50  # images without a result that the page names
 THUMBNAIL = 112  # pixels; shown at half of it, for screens of double density
 
 
@@ -48,6 +49,7 @@ class Report:
         labels: names of the classes.
         limit: photos shown at most; the page says how many there were.
         made: the time printed at the foot.
+        set_aside: ids of images without a result, with the reason; the page counts all and names `ASIDE_SHOWN`.
     """
 
     photos: tuple[Photo, ...]
@@ -57,6 +59,7 @@ class Report:
     labels: tuple[str, ...]
     limit: int
     made: datetime
+    set_aside: tuple[tuple[str, str], ...] = ()
 
     def html(self) -> str:
         """The whole page."""
@@ -85,6 +88,7 @@ class Report:
         return page_chunks(
             "report.html",
             report=self,
+            aside=self.set_aside[:ASIDE_SHOWN],
             thumbnails=self._thumbnails(),
             articles=self._articles(),
             wholes=[figures for figures in self._wholes() if figures],

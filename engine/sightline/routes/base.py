@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sightline.abilities import Ability, Oracle
 from sightline.precision import Precision
+from sightline.threads import check_threads
 from sightline.types import IntArray
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Settings:
     gpu: int = 0
     precision: Precision = "fp32"
     cuda_graphs: bool = False
+
+    def __post_init__(self) -> None:
+        check_threads(self.threads)
 
 
 def usual_memory(device: Device) -> int:

@@ -78,6 +78,11 @@ class GraphOracle(ABC):
         return self.model.preprocess
 
     @property
+    def levels(self) -> tuple[int, int] | None:
+        """Lowest and highest whole number that the network reads; None where it reads real ones."""
+        return self.model.input.levels
+
+    @property
     def deepest_maps(self) -> str:
         """The last layer that still has positions."""
         return self.model.deepest_maps

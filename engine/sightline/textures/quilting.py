@@ -9,6 +9,7 @@ import numpy as np
 from sightline.errors import UsageError
 from sightline.textures.sample import Sample
 from sightline.textures.texture import Tell, Texture
+from sightline.threads import check_threads
 from sightline_kernels.quilting.task import LARGEST_BLOCK
 
 
@@ -28,6 +29,7 @@ class Quilting:
 
     def __post_init__(self) -> None:
         """Refuse what no sample allows."""
+        check_threads(self.threads)
         if self.window is not None and not 4 <= self.window <= LARGEST_BLOCK:
             raise UsageError(f"--window {self.window}, the side of a block, must be between 4 and {LARGEST_BLOCK}.")
 

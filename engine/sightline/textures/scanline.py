@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sightline.errors import UsageError
 from sightline.textures.sample import Sample
 from sightline.textures.texture import Tell, Texture
+from sightline.threads import check_threads
 from sightline.types import ByteArray
 from sightline_kernels.scanline.task import LARGEST_WINDOW, Order
 
@@ -32,6 +33,7 @@ class Scanline:
 
     def __post_init__(self) -> None:
         """Refuse what no sample allows."""
+        check_threads(self.threads)
         if self.window % 2 == 0:
             raise UsageError(
                 f"--window {self.window} is even, and a neighbourhood has its pixel in the middle. Give "

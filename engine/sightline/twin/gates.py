@@ -19,6 +19,7 @@ _WIDTHS = {"Sigmoid": 1.0, "HardSigmoid": 1.0, "Softmax": 1.0, "Tanh": 2.0, "Erf
 _CARRYING = frozenset({
     "Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Transpose",
 })  # fmt: skip
+_QUANTISING = frozenset({"QuantizeLinear", "DequantizeLinear"})  # rounding and saturating widen no range
 
 
 def with_gates(nodes: Sequence[Node], constants: Mapping[str, Tensor]) -> list[Node]:
@@ -48,6 +49,8 @@ def _width(node: Node, widths: Mapping[str, float], constants: Mapping[str, Tens
         return _clipped(node)
     if node.operator in _CARRYING:
         return widths.get(node.inputs[0], math.inf)
+    if node.operator in _QUANTISING:
+        return _rescaled(node, widths.get(node.inputs[0], math.inf), constants)
     if node.operator not in ("Add", "Sub", "Mul", "Div"):
         return math.inf
     held = [constants[name] for name in node.inputs if name in constants]
@@ -69,3 +72,13 @@ def _clipped(node: Node) -> float:
     except ValueNeeded:
         return math.inf
     return math.inf if None in ends else float(ends[1]) - float(ends[0])
+
+
+def _rescaled(node: Node, width: float, constants: Mapping[str, Tensor]) -> float:
+    scale = constants.get(node.inputs[1])
+    if scale is None or width == math.inf:
+        return math.inf
+    if node.operator == "DequantizeLinear":
+        return width * float(scale.max())
+    smallest = float(scale.min())
+    return width / smallest if smallest > 0 else math.inf

@@ -8,7 +8,7 @@ layer's own; z is the sum of the layer's outputs over the terms, and an input ge
 Beside the layers (Bach et al. 2015, Montavon et al. 2019):
 
 - an activation of single elements, GELU and erf among them, and a factor that is a constant hand relevance on
-  unchanged;
+  unchanged; so do quantisation, which only rounds and saturates, and its inverse, which scales;
 - of a product, the gate counts as a constant, so that the signal takes all (Arras, Montavon, Müller, Samek,
   "Explaining Recurrent Neural Network Predictions in Sentiment Analysis", 2017): x of x · sigmoid(x) and of GELU
   written out, the maps of squeeze-and-excitation; where neither factor is one (see ``gates``), each gets half;
@@ -45,7 +45,7 @@ _ROUTING = frozenset({
 })  # fmt: skip  # their gradient hands every relevance to where the value came from
 _ACTIVATION = frozenset({
     "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "Sigmoid", "Tanh", "Softplus",
-    "Softsign", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish", "Erf",
+    "Softsign", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish", "Erf", "QuantizeLinear", "DequantizeLinear",
 })  # fmt: skip  # of one element each: relevance passes unchanged
 
 
@@ -150,13 +150,25 @@ def _own(*operands: Any) -> list[tuple[Any, ...]]:
     return [operands]
 
 
+def _differentiable(kernel: Kernel, operands: tuple[Tensor | None, ...]) -> Any:
+    """What a kernel computes where a gradient is asked for: quantised values as floats (see ``quantisation``).
+
+    The forward pass of an autograd function asks for none, and integers would cut what is behind them off.
+    """
+    with torch.enable_grad():
+        found = kernel(
+            *[one.detach().requires_grad_(one.requires_grad) if one is not None else None for one in operands]
+        )
+    return tuple(one.detach() for one in found) if isinstance(found, tuple) else found.detach()
+
+
 class _Passing(torch.autograd.Function):
     """A function of single elements of one operand: relevance passes."""
 
     @staticmethod
     def forward(ctx: Any, index: int, kernel: Kernel, *operands: Any) -> Any:
         ctx.place = index, len(operands)
-        return kernel(*operands)
+        return _differentiable(kernel, operands)
 
     @staticmethod
     def backward(ctx: Any, *relevance: Any) -> Any:
@@ -170,7 +182,7 @@ class _Refused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, node: Node, kernel: Kernel, *operands: Any) -> Any:
         ctx.node = node
-        return kernel(*operands)
+        return _differentiable(kernel, operands)
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +35,7 @@ def build(request: Request) -> Source:
     if name not in models.list_models():
         raise UnknownSource("torchvision model", request.name, models.list_models())
     entry = _weights(name, request.weights)
-    module: torch.nn.Module = models.get_model(name, weights=None, **ARGUMENTS.get(name, {}))
+    module: torch.nn.Module = models.get_model(name, weights=None, **_arguments(name))
     if request.file is not None:
         fit(module, _renamed(read_weights(request.file)), str(request.file))
         weights = request.file.name
@@ -57,6 +58,12 @@ def build(request: Request) -> Source:
         preprocess=preprocess,
         labels=meta.get("categories"),
     )
+
+
+def _arguments(name: str) -> Mapping[str, Any]:
+    """What the builder is given: segmentation and detection models would fetch weights of their backbones."""
+    backbone = "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters
+    return {**ARGUMENTS.get(name, {}), **({"weights_backbone": None} if backbone else {})}
 
 
 def _weights(name: str, wanted: str) -> Any:

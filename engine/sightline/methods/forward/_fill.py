@@ -20,21 +20,23 @@ def filling(fill: float | str, seed: int, images: FloatArray, oracle: Forward, *
 
     Args:
         fill: a number; numbers per channel separated by commas; "mean", of each channel of the image itself; "blur",
-            the image behind a Gaussian of 10 pixels; "noise", standard normal, the same for every image; or a file,
-            read and resized as the model's images are.
+            the image behind a Gaussian of 10 pixels; "noise", normal, of the mean and deviation of each channel of
+            the image itself, from the same draws for every image; or a file, read and resized as the model's images
+            are.
         seed: of the noise.
         images: what is hidden.
-        oracle: reads a file as the model's input.
+        oracle: reads a file as the model's input, and says whether that is whole numbers.
         name: of the method's field, for messages.
 
     Raises:
-        UsageError: anything else.
+        UsageError: anything else; numbers that a network of whole ones does not read.
     """
     channels, height, width = images.shape[1:]
     if fill == "mean":
         return images.mean(axis=(2, 3), keepdims=True)
     if fill == "noise":
-        return np.random.default_rng(seed).standard_normal((1, channels, height, width), dtype=np.float32)
+        draws = np.random.default_rng(seed).standard_normal((1, channels, height, width), dtype=np.float32)
+        return images.mean(axis=(2, 3), keepdims=True) + images.std(axis=(2, 3), keepdims=True) * draws
     if fill == "blur":
         from scipy.ndimage import gaussian_filter
 
@@ -48,6 +50,7 @@ def filling(fill: float | str, seed: int, images: FloatArray, oracle: Forward, *
         return oracle.read_image(Path(str(fill)))[None]
     if len(numbers) not in (1, channels):
         raise UsageError(f"{name}={fill!r} has {len(numbers)} numbers; the model has {channels} channels.")
+    _check_levels(numbers, fill, oracle.levels, name)
     return np.array(numbers, np.float32).reshape(1, -1, 1, 1)
 
 
@@ -58,6 +61,16 @@ def _mean_image(folder: Path, oracle: Forward, name: str) -> FloatArray:
         raise UsageError(f"{name}={str(folder)!r} is a folder without images. Accepted: {ACCEPTED}.")
     total = sum(oracle.read_image(path).astype(np.float64) for path in files)
     return np.asarray(total / len(files), np.float32)[None]
+
+
+def _check_levels(numbers: list[float], fill: float | str, levels: tuple[int, int] | None, name: str) -> None:
+    """Refuse what would be rounded or clipped on the way into the network."""
+    if levels is not None and any(not one.is_integer() or not levels[0] <= one <= levels[1] for one in numbers):
+        raise UsageError(
+            f"{name}={fill!r} cannot be shown to this network, which reads pixels as whole numbers from "
+            f"{levels[0]} to {levels[1]}. Give such a number, or one per channel; or mean, blur, noise, or the path "
+            "of an image."
+        )
 
 
 def _numbers(fill: float | str, name: str) -> list[float] | None:

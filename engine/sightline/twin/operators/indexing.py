@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline.twin.catalogue import direct, operator
 from sightline.twin.node import Kernel, Node
 
-_INFINITE = 1 << 62
+_INFINITE = 1 << 62  # torch warns of what is less than its negative, as exporters write for the very first
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
@@ -30,7 +30,7 @@ def slice_(node: Node) -> Kernel:
         flipped: list[int] = []
         for axis, start, end, step in cuts:
             if step > 0:
-                picks[axis] = slice(start, min(end, _INFINITE), step)
+                picks[axis] = slice(_held(start), _held(end), step)
                 continue
             places = range(*slice(start, end, step).indices(x.shape[axis]))
             picks[axis] = slice(places[-1], places[0] + 1, -step) if places else slice(0, 0)
@@ -38,6 +38,10 @@ def slice_(node: Node) -> Kernel:
         return x[tuple(picks)].flip(flipped) if flipped else x[tuple(picks)]
 
     return kernel
+
+
+def _held(place: int) -> int:
+    return max(-_INFINITE, min(place, _INFINITE))
 
 
 @operator("Gather")
