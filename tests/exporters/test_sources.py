@@ -80,6 +80,17 @@ def test_no_weights_of_backbones_are_fetched(monkeypatch: pytest.MonkeyPatch, na
     assert any(one.std() > 0 for one in built.module.parameters())
 
 
+def test_a_head_for_training_alone_is_left_in_its_file(tmp_path: Path) -> None:
+    from sightline_exporters.sources import torchvision as source
+
+    trained = torchvision.models.get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None)
+    state = trained.state_dict() | {"aux_classifier.0.weight": torch.zeros(3)}
+    torch.save(state, tmp_path / "weights.pth")
+    built = source.build(Request("lraspp_mobilenet_v3_large", "", tmp_path / "weights.pth", False))
+    for name, value in built.module.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
 def test_weights_decide_the_preprocessing(tmp_path: Path) -> None:
     """The fields do to a photograph what the publisher's own transform does."""
     from sightline_exporters.sources import torchvision as source
@@ -134,7 +145,7 @@ def test_densenets_published_names_fit(tmp_path: Path) -> None:
     published = {k.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2.") if "denselayer" in k else k: v
                  for k, v in module.state_dict().items()}  # fmt: skip
     assert set(published) != wanted
-    assert set(source._renamed(published)) == wanted
+    assert set(source._known(module, published)) == wanted
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def build(request: Request) -> Source:
     entry = _weights(name, request.weights)
     module: torch.nn.Module = models.get_model(name, weights=None, **_arguments(name))
     if request.file is not None:
-        fit(module, _renamed(read_weights(request.file)), str(request.file))
+        fit(module, _known(module, read_weights(request.file)), str(request.file))
         weights = request.file.name
     elif request.random:
         weights = "random"
@@ -45,7 +45,7 @@ def build(request: Request) -> Source:
         raise MissingWeights(f"torchvision publishes no weights of {name}. Pass --weights FILE, or @none.")
     else:
         path = fetch(entry.url)
-        fit(module, _renamed(read_weights(path)), str(path))
+        fit(module, _known(module, read_weights(path)), str(path))
         weights = entry.name
     meta: Mapping[str, Any] = entry.meta if entry is not None else {}
     preprocess = None if entry is None else _preprocess(entry.transforms())
@@ -92,8 +92,15 @@ def _preprocess(transforms: Any) -> dict[str, object] | None:
     )
 
 
-def _renamed(state: State) -> State:
-    """DenseNet's published files still call ``norm1`` ``norm.1``, as modules once could."""
+def _known(module: torch.nn.Module, state: State) -> State:
+    """A published file's weights as today's modules know them.
+
+    DenseNet's files still call ``norm1`` ``norm.1``, as modules once could; those of segmentation have a second head,
+    for training alone.
+    """
+    unused = () if "aux_classifier" in dict(module.named_children()) else ("aux_classifier.",)
     return {
-        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name): value for name, value in state.items()
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name): value
+        for name, value in state.items()
+        if not name.startswith(unused)
     }
