@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, qdq_loss_debug
 from PIL import Image
 
 import sightline
+from problems import make_model, node
 from sightline.audit.context import Artefact, Options
 from sightline.audit.layers import divergence, matched, settled
 from sightline.cli import call
 from sightline.demo import model_path
 from sightline.demo.dataset import batch
+from sightline.graph.layers import LayerTable
 from sightline.job.inputs import inputs_from
 
 PHOTOGRAPHS = 3
@@ -79,3 +82,32 @@ def test_a_layer_whose_relu_is_left_out_is_read_behind_its_codes(pair: tuple[Art
         assert candidate.oracle.taps(row, [name])[name].min() >= 0
     assert settled(reference.model, relus[0][0].name) == relus[0][0].name
     assert settled(reference.model, "nothing") == "nothing"
+
+
+def four_convolutions(folder: Path, prefix: str) -> sightline.Model:
+    """The same weights in every export, whose values are called otherwise."""
+    draw = np.random.default_rng(0)
+    weights = {f"k{n}": draw.normal(size=(4, 3 if n == 0 else 4, 3, 3)).astype(np.float32) for n in range(4)}
+    values = ["image", *(f"{prefix}{n}" for n in range(4))]
+    nodes = [node("Conv", f"{values[n]} k{n}", values[n + 1], kernel_shape=[3, 3]) for n in range(4)]
+    nodes += [node("GlobalAveragePool", values[-1], f"{prefix}pooled"), node("Flatten", f"{prefix}pooled", "logits")]
+    path = folder / f"{prefix}.onnx"
+    onnx.save(make_model(nodes, weights, shape=["N", 3, 16, 16], outputs={"logits": ["N", 4]}), path)
+    return sightline.load(path, preset="raw")
+
+
+def knowing(model: sightline.Model, *names: str) -> sightline.Model:
+    """The model, as if no more shapes could be told."""
+    model.layers = LayerTable(model.graph, {name: model.layers.shapes[name] for name in names})  # type: ignore[misc]
+    return model
+
+
+def test_layers_of_unknown_shape_are_left_out_on_either_side(tmp_path: Path) -> None:
+    known = four_convolutions(tmp_path, "conv")
+    partly = knowing(four_convolutions(tmp_path, "c"), "image", "c0")
+    for one, other in ((known, partly), (partly, known)):
+        pairs, by = matched(one, other)
+        assert by == "weights"
+        assert [{left.name, right.name} for left, right in pairs] == [{"conv0", "c0"}]
+    silent = knowing(four_convolutions(tmp_path, "conv"), "image")
+    assert matched(known, silent)[0] == matched(silent, known)[0] == []

@@ -45,7 +45,7 @@ def matched(reference: Model, candidate: Model) -> tuple[list[tuple[Layer, Layer
     pairs = list[tuple[Layer, Layer]]()
     for layer in reference.layers:
         other = named.get(layer.name) or titled.get(reference.layers.title(layer.name))
-        if other is not None and layer.shape and _of_one(candidate, other) == _of_one(reference, layer):
+        if other is not None and _alike(reference, layer, candidate, other):
             pairs.append((layer, other))
     if len(pairs) >= FEWEST:
         return pairs, "name"
@@ -63,15 +63,20 @@ def _by_weights(reference: Model, candidate: Model) -> list[tuple[Layer, Layer]]
     return [
         (one, other)
         for one, other in found
-        if one is not None
-        and other is not None
-        and one.shape
-        and _of_one(reference, one) == _of_one(candidate, other)
+        if one is not None and other is not None and _alike(reference, one, candidate, other)
     ]
 
 
+def _alike(reference: Model, one: Layer, candidate: Model, other: Layer) -> bool:
+    """Whether both have a shape that is known, and the same."""
+    shape = _of_one(reference, one)
+    return bool(shape) and shape == _of_one(candidate, other)
+
+
 def _of_one(model: Model, layer: Layer) -> tuple[int, ...]:
-    """A layer's shape for one image, whatever batch the graph was made for."""
+    """A layer's shape for one image, whatever batch the graph was made for; () where nobody knows."""
+    if not layer.shape:
+        return ()
     batch = model.input.batch or 1
     first, *rest = layer.shape
     return (first // batch if first % batch == 0 else first, *rest)
