@@ -15,6 +15,7 @@ import onnx_ir as ir
 from sightline.abilities import Oracle
 from sightline.dispatch import Plan, plan, route
 from sightline.errors import MissingPreprocess, SightlineError, UnknownName, UsageError
+from sightline.graph.codes import unreadable_codes
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.layers import LayerTable, Shapes, infer_shapes, without_shape
 from sightline.graph.load import LoadedGraph, load_graph
@@ -123,6 +124,8 @@ class Model:
 
     def _seen_shapes(self, names: tuple[str, ...]) -> Shapes:
         """Shapes of what comes out, where inference stops: at sizes that are computed, at operators that it lacks."""
+        unreadable = unreadable_codes(self.graph) if names else frozenset[str]()
+        names = tuple(name for name in names if name not in unreadable)
         if not names:
             return {}
         batch = self.input.batch or 1

@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, qdq_loss_debug
 from PIL import Image
 
 import sightline
 from problems import make_model, node
 from sightline.audit.context import Artefact, Options
-from sightline.audit.layers import divergence, matched, settled
+from sightline.audit.layers import compared, divergence, matched, settled
 from sightline.cli import call
 from sightline.demo import model_path
 from sightline.demo.dataset import batch
+from sightline.dispatch import route
 from sightline.graph.layers import LayerTable
 from sightline.job.inputs import inputs_from
+from sightline.routes.base import Settings
 
 PHOTOGRAPHS = 3
 
@@ -111,3 +114,68 @@ def test_layers_of_unknown_shape_are_left_out_on_either_side(tmp_path: Path) -> 
         assert [{left.name, right.name} for left, right in pairs] == [{"conv0", "c0"}]
     silent = knowing(four_convolutions(tmp_path, "conv"), "image")
     assert matched(known, silent)[0] == matched(silent, known)[0] == []
+
+
+def scores(folder: Path, name: str, nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray]) -> sightline.Model:
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(np.asarray(array), key) for key, array in arrays.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / f"{name}.onnx"
+    )
+    return sightline.load(folder / f"{name}.onnx", preset="raw")
+
+
+@pytest.mark.parametrize("zero", [0, 128])
+def test_a_relu_that_a_quantiser_left_out_is_one_of_the_references(tmp_path: Path, zero: int) -> None:
+    """Codes that begin at 0 clip as the ReLU does, which then has no node; others need it."""
+    draw = np.random.default_rng(2)
+    kernels = [draw.integers(-60, 61, (4, 3 if n == 0 else 4, 1, 1)).astype(np.int8) for n in range(3)]
+    arrays: dict[str, np.ndarray] = {f"k{n}": kernel for n, kernel in enumerate(kernels)}
+    arrays |= {"s": np.float32(1 / 64), "z": np.int8(0), "xs": np.float32(1 / 128), "xz": np.uint8(128)}
+    arrays |= {"ys": np.float32(1 / 32), "yz": np.uint8(zero)}
+    plain, codes, value, code = (
+        list[onnx.NodeProto](),
+        [node("QuantizeLinear", "image xs xz", "c")],
+        "image",
+        "c xs xz",
+    )
+    for n in range(3):
+        plain += [node("Conv", f"{value} f{n}", f"conv{n}"), node("Relu", f"conv{n}", f"relu{n}")]
+        codes.append(node("QLinearConv", f"{code} k{n} s z ys yz", f"conv{n}"))
+        value, code = f"relu{n}", f"conv{n} ys yz"
+    plain += [node("GlobalAveragePool", value, "mean"), node("Flatten", "mean", "logits")]
+    codes += [node("DequantizeLinear", code, "out"), node("GlobalAveragePool", "out", "mean")]
+    codes += [node("Flatten", "mean", "logits")]
+    reals = {f"f{n}": kernel.astype(np.float32) / 64 for n, kernel in enumerate(kernels)}
+    reference, candidate = scores(tmp_path, "plain", plain, reals), scores(tmp_path, "codes", codes, arrays)
+    pairs, by = matched(reference, candidate)
+    assert by == "name"
+    ours, theirs = compared(reference, candidate, pairs)
+    convolutions = [(mine, its) for mine, its in zip(ours, theirs, strict=True) if its.startswith("conv")]
+    assert convolutions == [(f"{'relu' if zero == 0 else 'conv'}{n}", f"conv{n}") for n in range(3)]
+    x = draw.uniform(-1, 1, (2, 3, 8, 8)).astype(np.float32)
+    first = [
+        route("ort").open(model, Settings(threads=1)).taps(x, [name])[name]
+        for model, name in ((reference, ours[0]), (candidate, theirs[0]))
+    ]
+    np.testing.assert_allclose(first[1], np.clip(first[0], None, (255 - zero) / 32), atol=0.04)
+    assert compared(reference, reference, [(one, one) for one, _ in pairs])[0] == [one.name for one, _ in pairs]
+
+
+def test_sums_of_integers_are_no_layers_to_compare(tmp_path: Path) -> None:
+    nodes = [
+        node("DynamicQuantizeLinear", "image", "codes scale zero"),
+        node("ConvInteger", "codes k zero", "sums"),
+        node("Cast", "sums", "cast", to=TensorProto.FLOAT),
+        node("Mul", "cast scale", "conv"),
+        node("GlobalAveragePool", "conv", "mean"),
+        node("Flatten", "mean", "logits"),
+    ]
+    kernel = np.random.default_rng(0).integers(-5, 6, (4, 3, 1, 1)).astype(np.int8)
+    model = scores(tmp_path, "dynamic", nodes, {"k": kernel})
+    assert [one.name for one, _ in matched(model, model)[0]] == ["codes", "cast", "conv", "mean", "logits"]

@@ -52,3 +52,21 @@ def test_a_score_that_reads_the_image_past_the_layer_is_refused(tmp_path, way: s
     oracle = route(way).open(load(path), Settings(threads=2))
     with pytest.raises(UsageError, match="avoids layer"):
         oracle.scores_from("relu", np.ones((1, 1, 3, 3), np.float32), logit(0))
+
+
+def test_half_precision_whose_types_the_file_does_not_say(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    kernel = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float16)
+    nodes = [
+        node("Cast", "image", "half", to=onnx.TensorProto.FLOAT16),
+        node("Flatten", "half", "flat"),
+        node("Relu", "flat", "relu"),
+        node("MatMul", "relu kernel", "scores"),
+        node("Cast", "scores", "logits", to=onnx.TensorProto.FLOAT),
+    ]
+    proto = make_model(nodes, {}, shape=["N", 1, 3, 3], outputs={"logits": ["N", 2]})
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "kernel"))
+    onnx.save(proto, tmp_path / "half.onnx")
+    oracle = route("ort").open(load(tmp_path / "half.onnx"), Settings(threads=1))
+    values = np.random.default_rng(1).uniform(0, 1, (3, 9)).astype(np.float32)
+    found = oracle.scores_from("relu", values, logit(1))
+    np.testing.assert_allclose(found, values @ kernel[:, 1].astype(np.float32), atol=0.02)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 
 from sightline.audit.context import Artefact
 from sightline.audit.weights import paired, weights_of
+from sightline.graph.codes import quantisation, unreadable_codes
 from sightline.graph.layers import Layer
 from sightline.model import Model
 
+RELUS = ("Relu", "Clip")
 FEWEST = 3  # layers of the same name and shape that make names trustworthy
 
 
@@ -37,8 +41,15 @@ def matched(reference: Model, candidate: Model) -> tuple[list[tuple[Layer, Layer
     """Layers of both that compute the same thing, and how that was found out.
 
     By the names that people know them by, where those agree in shape; else by structure: the layers with weights, if
-    there are as many of the same shapes in the same order; else by the weights themselves, whatever their order.
+    there are as many of the same shapes in the same order; else by the weights themselves, whatever their order. Sums
+    of integers whose scale is applied later are no layers to compare.
     """
+    sums = [unreadable_codes(model.graph) for model in (reference, candidate)]
+    found, by = _matched(reference, candidate)
+    return [(one, other) for one, other in found if one.name not in sums[0] and other.name not in sums[1]], by
+
+
+def _matched(reference: Model, candidate: Model) -> tuple[list[tuple[Layer, Layer]], str]:
     names = {layer.name for layer in reference.layers}
     named = {layer.name: layer for layer in candidate.layers}
     titled = {candidate.layers.title(name): layer for name, layer in named.items() if name not in names}
@@ -87,15 +98,49 @@ def settled(model: Model, name: str) -> str:
 
     A ReLU in front of a QuantizeLinear is often left out, since codes of nothing below 0 clip as it would.
     """
-    made = {str(value.name): value for node in model.graph.graph for value in node.outputs}
-    if name not in made:
-        return name
-    for code in made[name].uses():
-        if code.node.op_type == "QuantizeLinear" and code.idx == 0:
-            for back in code.node.outputs[0].uses():
-                if back.node.op_type == "DequantizeLinear" and back.idx == 0:
-                    return str(back.node.outputs[0].name)
+    value = _values(model).get(name)
+    codes = None if value is None else _quantised(value)
+    for back in codes.uses() if codes is not None else ():
+        if back.node.op_type == "DequantizeLinear" and back.idx == 0:
+            return str(back.node.outputs[0].name)
     return name
+
+
+def compared(reference: Model, candidate: Model, pairs: Sequence[tuple[Layer, Layer]]) -> tuple[list[str], list[str]]:
+    """The values of both that are compared, by layer.
+
+    Where the candidate's codes stand for nothing below 0, a ReLU behind the layer may have been left out: there the
+    reference is read behind its own.
+    """
+    ours, theirs = _values(reference), _values(candidate)
+    mine = [settled(reference, one.name) for one, _ in pairs]
+    for place, (one, other) in enumerate(pairs):
+        if mine[place] == one.name and _rectified(theirs[other.name]):
+            mine[place] = _behind_relu(ours[one.name])
+    return mine, [settled(candidate, other.name) for _, other in pairs]
+
+
+def _values(model: Model) -> dict[str, ir.Value]:
+    return {str(value.name): value for node in model.graph.graph for value in node.outputs}
+
+
+def _quantised(value: ir.Value) -> ir.Value | None:
+    """The codes of a value that is quantised and read back."""
+    uses = (use for use in value.uses() if use.node.op_type == "QuantizeLinear" and use.idx == 0)
+    return next((use.node.outputs[0] for use in uses), None)
+
+
+def _rectified(value: ir.Value) -> bool:
+    """Whether a value is codes, or quantised at once, of nothing below 0."""
+    how = quantisation(_quantised(value) or value)
+    return how is not None and how.rectifies
+
+
+def _behind_relu(value: ir.Value) -> str:
+    """The name of what a ReLU makes of a value that nothing else reads; else its own."""
+    uses = list(value.uses())
+    alone = len(uses) == 1 and uses[0].idx == 0 and uses[0].node.op_type in RELUS
+    return str(uses[0].node.outputs[0].name if alone else value.name)
 
 
 def divergence(reference: Artefact, candidate: Artefact, photographs: int) -> Divergence:
@@ -103,8 +148,7 @@ def divergence(reference: Artefact, candidate: Artefact, photographs: int) -> Di
     pairs, by = matched(reference.model, candidate.model)
     if not pairs:
         return Divergence((), (), by)
-    ours = [settled(reference.model, one.name) for one, _ in pairs]
-    theirs = [settled(candidate.model, other.name) for _, other in pairs]
+    ours, theirs = compared(reference.model, candidate.model, pairs)
     noise, signal = np.zeros(len(pairs)), np.zeros(len(pairs))
     for row in range(min(photographs, len(reference.inputs))):
         only = np.array([row])

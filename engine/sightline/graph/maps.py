@@ -11,14 +11,14 @@ from sightline.graph.constants import constant_array
 from sightline.graph.layers import LayerTable, Shapes
 from sightline.graph.receptive import POSITIONWISE, SLIDING, only_channels_move
 
-POOLING = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
+POOLING = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "QLinearGlobalAveragePool"})
 ON_MAPS = SLIDING | POOLING | {"ConvTranspose", "Resize", "Upsample", "InstanceNormalization", "GroupNormalization"}
 PLAIN = frozenset({  # between maps of class scores and the scores: nothing here has weights
     "AveragePool", "Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "ReduceMax",
-    "ReduceMean", "Relu", "Reshape", "Squeeze",
+    "QLinearAveragePool", "ReduceMean", "Relu", "Reshape", "Squeeze",
 }) | POOLING  # fmt: skip
 MOVING = frozenset({"Einsum", "Flatten", "Gemm", "MatMul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-CODES = frozenset({"QuantizeLinear", "QLinearConv", "ConvInteger"})  # put out integers that stand for numbers
+CODES = frozenset({"QuantizeLinear", "ConvInteger"})  # put out integers; the numbers are those of other nodes
 WEIGHTED = frozenset({"Conv", "FusedConv", "QLinearConv"})
 
 
@@ -30,8 +30,8 @@ def maps_of(model: ir.Model, shapes: Shapes) -> frozenset[str]:
         2. So has what a mean over the last two axes reads.
         3. What is computed position by position from maps of the same extent is maps.
 
-    Everything else with four axes (channels last, heads of attention, transposed vectors) is not, and quantised
-    codes, whose 0 is not 0, are not either.
+    Everything else with four axes (channels last, heads of attention, transposed vectors) is not, and integers that
+    only repeat a layer's numbers, or lack their scale, are not either.
     """
     found: set[str] = set()
     for node in model.graph:

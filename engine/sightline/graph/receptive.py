@@ -112,7 +112,9 @@ class ReceptiveField:
 
 
 POINT = Axis(Fraction(0), Fraction(0), Fraction(1))
-SLIDING = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "FusedConv"})
+SLIDING = frozenset(
+    {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "FusedConv", "QLinearAveragePool"}
+)
 # fmt: off
 POSITIONWISE = frozenset((  # each position of the output reads the same position of every input
     "Abs", "Add", "BatchNormalization", "Cast", "Ceil", "Celu", "Clip", "Concat", "DequantizeLinear", "Div",
@@ -120,8 +122,10 @@ POSITIONWISE = frozenset((  # each position of the output reads the same positio
     "LeakyRelu", "Log", "Max", "Mean", "Min", "Mish", "Mul", "Neg", "Not", "PRelu", "Pow", "QuantizeLinear",
     "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Softplus", "Softsign", "Split",
     "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu", "Where",
+    "QLinearAdd", "QLinearConcat", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid",
 ))
 # fmt: on
+JOINS = frozenset({"Concat", "QLinearConcat", "Split"})  # position by position along channels alone
 
 
 def receptive_fields(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ReceptiveField]:
@@ -149,7 +153,9 @@ def _rule(
 ) -> Callable[[list[ReceptiveField | None]], ReceptiveField | None] | None:
     if node.op_type in SLIDING:
         return lambda seen: None if seen[0] is None else _slid(node, seen[0], shapes)
-    if node.op_type in POSITIONWISE and (node.op_type not in ("Concat", "Split") or _along_channels(node)):
+    if node.op_type in POSITIONWISE and (
+        node.op_type not in ("Concat", "QLinearConcat", "Split") or _along_channels(node)
+    ):
         return _union
     if _puts_channels_first(node, shapes):
         return lambda seen: seen[0]

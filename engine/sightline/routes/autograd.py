@@ -13,6 +13,8 @@ import numpy as np
 from sightline import heap
 from sightline.abilities import Differentiable, Gradient, Weights
 from sightline.errors import FixedSize, UsageError
+from sightline.graph.codes import DecodeCodes, readable_codes
+from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.fold_norm import FoldNorm
 from sightline.graph.ports import Activation
 from sightline.relevance import Composite
@@ -21,11 +23,12 @@ from sightline.routes.batch import halving
 from sightline.routes.engines import precision_of
 from sightline.routes.oracle import GraphOracle, filled_batch
 from sightline.routes.providers import check_precision
-from sightline.routes.sessions import open_session, provider_obstacles
+from sightline.routes.sessions import open_graph, provider_obstacles
 from sightline.target import Target, as_numpy
 from sightline.types import FloatArray
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     import torch
 
     from sightline.model import Model
@@ -54,6 +57,7 @@ class AutogradOracle(GraphOracle):
         self._transfers = Transfers(self.device)
         self._twin = Twin(FoldNorm()(model.graph)).to(self.device)
         self._readable = {self.model.input.name, *self._twin.values}
+        self._codes = readable_codes(model.graph)
         self.graphed = GraphedRuns(self.values) if settings.cuda_graphs else None
         self._prove(self.noise(1))
         self._prove_precision(self.noise(1))
@@ -165,7 +169,12 @@ class AutogradOracle(GraphOracle):
         return np.asarray(as_numpy(tensor.float()), np.float32, order="C")
 
     def _twin_with(self, names: Iterable[str]) -> Twin:
-        """The folded twin, or the graph as it was where somebody reads a value that folding took away."""
+        """The folded twin, or the graph as it was where somebody reads a value that folding took away.
+
+        Where somebody reads integer codes, it is the graph that runs through what they stand for.
+        """
+        if not self._codes.isdisjoint(names):
+            return self._decoded
         return self._twin if self._readable.issuperset(names) else self._unfolded
 
     @cached_property
@@ -174,6 +183,15 @@ class AutogradOracle(GraphOracle):
 
         twin = Twin(self.model.graph).to(self.device)
         self._prove(self.noise(1), twin)
+        return twin
+
+    @cached_property
+    def _decoded(self) -> Twin:
+        from sightline.twin import Twin
+
+        graph = DecodeCodes(self._codes, passed=True)(self.model.graph)
+        twin = Twin(graph).to(self.device)
+        self._prove(self.noise(1), twin, graph)
         return twin
 
     def _gradients(
@@ -294,8 +312,8 @@ class AutogradOracle(GraphOracle):
             exact = self._host(self.values(self.leaf(filled), (name,))[name])
         check_precision(found[:1], exact[:1], self.settings.precision, self.model.path.name)
 
-    def _prove(self, images: FloatArray, twin: Twin | None = None) -> None:
-        """Compare a twin, the folded one unless told, with ONNX Runtime on these images.
+    def _prove(self, images: FloatArray, twin: Twin | None = None, graph: ir.Model | None = None) -> None:
+        """Compare a twin, the folded one unless told, with ONNX Runtime on these images, and a graph, the model's.
 
         Graphs that round on the way are compared node by node; see ``twin.steps``.
         """
@@ -303,9 +321,11 @@ class AutogradOracle(GraphOracle):
         from sightline.twin.arithmetic import arithmetic
 
         cpu, rounds = Settings(threads=self.settings.threads), precision_of(self.model.graph) != "fp32"
+        whole = graph or self.model.graph
 
         def reference(feed: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-            values = open_session(self.model, tuple(names), cpu, plain=rounds).run(list(names), feed)
+            tapped = ExposeTaps(names, only=True, codes=True)(whole)
+            values = open_graph(tapped, cpu, self.model.path.name, plain=rounds).run(list(names), feed)
             return dict(zip(names, values, strict=True))
 
         filled, _ = filled_batch(images, self.model.input.batch)

@@ -12,8 +12,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sightline.abilities import SweepChunk, Taps, Weights, WindowSweep
+from sightline.graph.codes import DecodeCodes, code_names
 from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.hide_windows import HideWindows
+from sightline.graph.layers import infer_types
 from sightline.graph.put_out_score import SCORE, PutOutScore, formula
 from sightline.graph.splice import OPSET
 from sightline.graph.start_at import StartAt
@@ -62,9 +64,10 @@ class OrtOracle(GraphOracle):
 
     def run_from(self, start: str, values: FloatArray, names: tuple[str, ...]) -> list[FloatArray]:
         if (start, names) not in self._tails:
-            graph = StartAt(start, self.model.layers.shapes.get(start))(
-                ExposeTaps(names, only=True)(self.model.graph)
-            )
+            port, numbers = self.model.input, DecodeCodes((start,), passed=True)(self.model.graph)
+            types = infer_types(numbers, port.shape(port.batch or 1, self.model.input_size))
+            begun = StartAt(start, self.model.layers.shapes.get(start), types.get(start, ir.DataType.FLOAT))
+            graph = begun(ExposeTaps(names, only=True)(numbers))
             if [str(value.name) for value in graph.graph.inputs] != [start]:
                 raise self.past(start)
             dtype = graph.graph.inputs[0].dtype
@@ -119,6 +122,11 @@ class OrtOracle(GraphOracle):
         """Rows of a run: no more than an engine was built for."""
         found = super()._largest
         return min(found, rows_at_most(self.settings.batch)) if self.settings.device == "tensorrt" else found
+
+    @cached_property
+    def codes(self) -> frozenset[str]:
+        """Names of the values that are integer codes in the graph; whoever reads one is given numbers."""
+        return code_names(self.model.graph)
 
     @cached_property
     def bound_to(self) -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from sightline.errors import BadModel, MissingProvider, SightlineError
+from sightline.graph.codes import maker
 from sightline.graph.expose_taps import ExposeTaps
 from sightline.graph.serialise import Serialised, serialise
 from sightline.routes.base import Device, Settings
@@ -50,8 +51,9 @@ def open_session(model: Model, names: tuple[str, ...], settings: Settings, *, pl
         MissingProvider: the device's provider is not in this build, or it failed to start.
         BadModel: ONNX Runtime refuses the graph.
     """
-    own = tuple(str(value.name) for value in model.graph.graph.outputs)
-    graph = model.graph if names == own else ExposeTaps(names, only=True)(model.graph)
+    outputs = model.graph.graph.outputs
+    as_it_is = names == tuple(str(value.name) for value in outputs) and not any(map(maker, outputs))
+    graph = model.graph if as_it_is else ExposeTaps(names, only=True)(model.graph)
     return open_graph(graph, settings, model.path.name, plain=plain)
 
 

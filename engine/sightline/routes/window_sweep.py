@@ -196,7 +196,7 @@ class WindowSweeps:
     def _open(self, windows: IntArray, target: Target, tolerance: float, images: int) -> OpenedSweep | None:
         oracle, names = self._oracle, self._oracle.names_of(target)
         model, settings = oracle.model, oracle.settings
-        if settings.sweep == "dense" or obstacles(model):
+        if settings.sweep == "dense" or obstacles(model) or not oracle.codes.isdisjoint(names):
             return None
         plan = sweep_plan(model, windows, names, tolerance)
         if _forecast(plan, settings).rewrite is None:
