@@ -11,7 +11,7 @@ from sightline.audit.clusters import clusters, small, suspicious
 from sightline.audit.corruptions import CORRUPTIONS, corrupted
 from sightline.audit.faithfulness import area, curves, infidelity, max_sensitivity, sensitivity_n, squares
 from sightline.audit.maps import centres, likeness
-from sightline.audit.sections.parity import calibration_error, usual_preprocessings
+from sightline.audit.sections.parity import calibration_error, class_order, shows_order, usual_preprocessings
 from sightline.audit.sections.shortcuts import masses
 from sightline.demo.dataset import batch
 from sightline.preprocess import PRESETS
@@ -212,3 +212,23 @@ def test_a_swap_of_the_first_kernels_is_undone_by_a_usual_preprocessing() -> Non
     wanted = usual(image)[1][::-1]
     names = [name for name, other in usual_preprocessings(usual) if np.allclose(other(image)[1], wanted, atol=1e-6)]
     assert names == ["colours in the order BGR, each with its own mean and std"]
+
+
+@pytest.mark.parametrize("photographs", [4, 6, 24])
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_another_order_of_classes_is_told_from_another_network(photographs: int, classes: int) -> None:
+    """Six numbers of each of a thousand classes can be sorted alike, whatever networks they are of."""
+    draw = np.random.default_rng(photographs + classes)
+    ours, others = draw.normal(size=(2, photographs, classes))
+    order = draw.permutation(classes)
+    moved = ours[:, np.argsort(order)] + draw.normal(0, 1e-4, ours.shape)  # at place order[n] what is class n's
+    np.testing.assert_array_equal(class_order(ours, moved), order)
+    assert shows_order(ours, moved)
+    assert not shows_order(ours, others)
+    biases = 10 * draw.normal(size=(2, 1, classes))  # which classes a network prefers, whatever it is shown
+    assert shows_order(ours + biases[0], moved + biases[0][:, np.argsort(order)])
+    assert not shows_order(ours + biases[0], others + biases[1])
+    if classes == 1000:
+        sorted_alike = np.linalg.norm((others + biases[1])[:, class_order(ours + biases[0], others + biases[1])]
+                                      - ours - biases[0]) / np.linalg.norm(ours + biases[0])  # fmt: skip
+        assert sorted_alike < 0.25, "close, yet no evidence"

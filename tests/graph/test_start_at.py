@@ -63,7 +63,10 @@ def test_half_precision_whose_types_the_file_does_not_say(tmp_path) -> None:  # 
         node("MatMul", "relu kernel", "scores"),
         node("Cast", "scores", "logits", to=onnx.TensorProto.FLOAT),
     ]
-    proto = make_model(nodes, {}, shape=["N", 1, 3, 3], outputs={"logits": ["N", 2]})
+    proto = make_model([node("Flatten", "image", "flat")], {}, shape=["N", 1, 3, 3], outputs={"flat": ["N", 9]})
+    del proto.graph.node[:], proto.graph.output[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 2]))
     proto.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "kernel"))
     onnx.save(proto, tmp_path / "half.onnx")
     oracle = route("ort").open(load(tmp_path / "half.onnx"), Settings(threads=1))

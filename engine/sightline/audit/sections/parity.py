@@ -21,6 +21,7 @@ TRIED = 24  # photographs that other preprocessings are tried on
 PROBED = 4  # photographs whose layers are compared
 SUSPECT = 0.05  # relative error of the scores from which other preprocessings are tried
 FAITHFUL = 1e-3  # relative error up to which nothing is worth telling
+CLOSER = 4  # times that what explains a difference must bring the scores closer together
 FEWEST = 4  # photographs on which classes in another order can be told
 BEGINS = 0.1  # relative error of a layer that counts as divergence
 
@@ -204,7 +205,7 @@ def _explained(context: Context) -> Iterator[Finding]:
         (error(other), name) for name, other in usual_preprocessings(model.preprocess) if other != model.preprocess
     ]
     best, name = min(tried, default=(now, ""))
-    if best < now / 4:
+    if best < now / CLOSER:
         yield Finding(
             "fault",
             f"The candidate wants other images than it is given: with {name} its scores are {best:.2%} from the "
@@ -212,18 +213,39 @@ def _explained(context: Context) -> Iterator[Finding]:
         )
 
 
+def class_order(ours: FloatArray, theirs: FloatArray) -> IntArray:
+    """(K,) the place among scores (N, K) of each class of others, by which all are closest together."""
+    squares = [np.square(one).sum(axis=0) for one in (ours, theirs)]
+    apart = squares[0][:, None] + squares[1] - 2 * ours.T @ theirs  # (K, K)
+    return linear_sum_assignment(apart)[1]
+
+
+def shows_order(ours: FloatArray, theirs: FloatArray) -> bool:
+    """Whether scores (N, K) are others' with the classes in another order, and not merely sorted alike.
+
+    Some order of many classes brings the few scores of each close together whatever network they are of. So the order
+    is found on every other photograph, and must bring together what varies over those that are left, which neither
+    classes that one of the networks always prefers nor chance does.
+    """
+    now = then = 0.0
+    for start in range(2):
+        order = class_order(ours[start::2], theirs[start::2])
+        mine, its = (one[1 - start :: 2] - one[1 - start :: 2].mean(axis=0) for one in (ours, theirs))
+        now += float(np.square(mine - its).sum())
+        then += float(np.square(mine - its[:, order]).sum())
+    return then < now / CLOSER**2
+
+
 def _reordered(context: Context) -> list[Finding]:
     """Whether the scores are the reference's with the classes in another order."""
     ours, theirs = (one.logits.astype(np.float64) for one in (context.reference, context.candidate))  # (N, K)
     if len(ours) < FEWEST or not np.isfinite(theirs).all():
         return []
-    squares = [np.square(one).sum(axis=0) for one in (ours, theirs)]
-    apart = squares[0][:, None] + squares[1] - 2 * ours.T @ theirs  # (K, K)
-    order = linear_sum_assignment(apart)[1]  # the candidate's place of each class
+    order = class_order(ours, theirs)  # the candidate's place of each class
     moved = np.flatnonzero(order != np.arange(len(order)))
     length = max(float(np.linalg.norm(ours)), 1e-30)
     now, then = (float(np.linalg.norm(one - ours)) / length for one in (theirs, theirs[:, order]))
-    if not len(moved) or then >= now / 4:
+    if not len(moved) or then >= now / CLOSER or not shows_order(ours, theirs):
         return []
     first = int(moved[0])
     text = (
