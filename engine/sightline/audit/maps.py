@@ -37,6 +37,10 @@ class Likeness:
     top5: FloatArray
     shift: FloatArray
 
+    def some(self, places: IntArray) -> Likeness:
+        """Of some of the images."""
+        return Likeness(self.spearman[places], self.ssim[places], self.top5[places], self.shift[places])
+
     def means(self, prefix: str) -> Mapping[str, float | None]:
         """Each one's mean over the images, None of no images."""
         values = {"spearman": self.spearman, "ssim": self.ssim, "top5": self.top5, "shift": self.shift}
