@@ -8,11 +8,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from report.examples import everything
 from sightline.report import report
+from sightline.report.template import page_chunks, save_chunks
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to look at the page with")
@@ -146,3 +148,15 @@ def test_text_stands_out_from_its_ground_in_both_schemes(browser: Browser, page:
     assert browser.evaluate(CONTRASTS) >= 4.5  # what the Web Content Accessibility Guidelines ask of small text
     red = int(str(browser.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")))
     assert (red < 60) == (scheme == "dark")
+
+
+def test_the_first_card_keeps_away_from_the_header(browser: Browser, tmp_path: Path) -> None:
+    chapter = SimpleNamespace(name="one", title="One", question="What?", claim="This.")
+    visited = SimpleNamespace(chapter=chapter, answer=None, reason="nothing to show", seconds=0.0)
+    parts = [SimpleNamespace(number=n, visited=visited, verdict="not answered") for n in (1, 2)]
+    page = save_chunks(tmp_path / "tour.html", page_chunks("tour.html", model="net", images=3, parts=parts))
+    browser.open(page)
+    edges = "document.querySelector('main > article').getBoundingClientRect().top"
+    edges += " - document.querySelector('header').getBoundingClientRect().bottom"
+    assert browser.evaluate(edges) == 36
+    assert browser.evaluate("document.querySelectorAll('article').length") == 2
