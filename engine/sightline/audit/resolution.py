@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from sightline.graph.codes import SUMS, quantisation
 from sightline.graph.constants import constant_array
@@ -20,7 +21,7 @@ LEAST = {10: 2.0**-14}  # numbers of float16 below this lie no closer
 FAR = 16  # nodes that are looked back
 
 
-def score_steps(model: Model, scores: FloatArray) -> FloatArray:
+def score_steps(model: Model, scores: FloatArray) -> NDArray[np.float64]:
     """(n,) distance from each score to the next that the graph's last layers can put out, in float64.
 
     Cases:

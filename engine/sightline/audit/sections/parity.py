@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from sightline.audit.context import Artefact, Context
@@ -213,14 +214,14 @@ def _explained(context: Context) -> Iterator[Finding]:
         )
 
 
-def class_order(ours: FloatArray, theirs: FloatArray) -> IntArray:
+def class_order(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> IntArray:
     """(K,) the place among scores (N, K) of each class of others, by which all are closest together."""
     squares = [np.square(one).sum(axis=0) for one in (ours, theirs)]
     apart = squares[0][:, None] + squares[1] - 2 * ours.T @ theirs  # (K, K)
     return linear_sum_assignment(apart)[1]
 
 
-def shows_order(ours: FloatArray, theirs: FloatArray) -> bool:
+def shows_order(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
     """Whether scores (N, K) are others' with the classes in another order, and not merely sorted alike.
 
     Some order of many classes brings the few scores of each close together whatever network they are of. So the order
