@@ -160,9 +160,14 @@ class GraphOracle(ABC):
         """Images per run: given, fixed by the graph, or found by measuring once the work (``rows``) is worth it."""
         if self._batch is not None:
             return self._batch
-        if rows is not None and rows <= SMALL_WORK:
+        if rows is not None and rows <= self.unmeasured:
             return min(SMALL_WORK, self._largest)
         return self._measure(rows).batch
+
+    @property
+    def unmeasured(self) -> int:
+        """Images up to which a batch of usual size is taken for good: a measurement would be too short to tell."""
+        return SMALL_WORK
 
     def settled_batch(self, rows: int, *, rewritten: bool) -> int:
         """What a job stores and keeps to; see ``Forward``."""
