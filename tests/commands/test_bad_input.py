@@ -87,6 +87,8 @@ def test_calls_that_are_incomplete_or_misspelt(
         ("predict --threads 0", r'"0" for --threads. It must be at least 1'),
         ("predict --batch 0", r"batch=0 must be at least 1"),
         ("predict --limit 0", r"--limit 0 must be at least 1"),
+        ("predict --workers 0", r"--workers 0 must be at least 1"),
+        ("predict --workers 100000", r"--workers 100000 is more than \d+, which this machine of \d+ cores can use"),
         ("predict --shard 0", r"--shard .* must be at least 1"),
         ("predict --memory lots", r"--memory 'lots' is no amount\. Give 2GB"),
         ("predict --memory inf", r"--memory 'inf' is no amount"),

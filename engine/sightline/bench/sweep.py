@@ -58,8 +58,7 @@ class Grid:
         for one in self.rates:
             if not 0 < one < float("inf"):
                 raise UsageError(f"A rate of {one} queries a second cannot be served: give one above 0.")
-        if self.workers < 1:
-            raise UsageError(f"workers={self.workers} must be at least 1.")
+        check_threads(self.workers, f"workers={self.workers}")  # one of the server's each, and a session
         if self.rates and self.load.bound is not None:
             raise UsageError("Give rates to measure the latency there, or a bound to search the rate; not both.")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sightline.job.recipe import ModelRecipe
 
 WORKERS = Group("Workers", sort_key=4)
+FEW_WORKERS, PER_CORE = 16, 4  # at most so many processes, or so many for each core if that is more
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -50,6 +51,13 @@ class WorkerOptions:
         """Workers."""
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers {self.workers} must be at least 1.")
+        cores = os.cpu_count() or 1
+        most = max(FEW_WORKERS, PER_CORE * cores)
+        if (self.workers or 1) > most and not self.on_cluster:
+            raise UsageError(
+                f"--workers {self.workers} is more than {most}, which this machine of {cores} cores can use: each is "
+                "a process with a network of its own. One per core or GPU is usual; --on ray:ADDRESS has others work."
+            )
         return self.workers or 1
 
     @property
