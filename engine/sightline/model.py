@@ -167,10 +167,6 @@ class Model:
             UsageError: the output is no vector of class scores.
         """
         shape = self.layers.shapes.get(self.logits_name) or (1, *self._static_output())
-        if len(shape) < 2:  # inference cannot tell: see what comes out
-            oracle = route("ort").open(self, Settings())
-            shape = oracle.read(oracle.noise(1), (self.logits_name,))[self.logits_name].shape
-            oracle.close()
         sizes = [n for n in shape[1:] if n != 1]
         if len(shape) < 2 or len(sizes) > 1:
             raise UsageError(

@@ -10,6 +10,7 @@ import pytest
 from kernels.blas_on_cpu import with_blas
 from kernels.gpu_on_cpu import compiles, stand_in
 from sightline_kernels.knn import cuda, reference
+from sightline_kernels.knn.prepared import cuda as prepared
 
 
 @pytest.mark.parametrize("chip", ["sm_80", "sm_90"])
@@ -119,7 +120,7 @@ def test_what_leaves_no_room_is_halved_and_grows_again(cupy, monkeypatch):
 def test_few_queries_take_a_bank_that_stays_in_one_go(metric, cupy, monkeypatch):
     """However often rows travelled: one matrix of products, and of each kernel one launch behind the first limit."""
     noted = launches(cupy, monkeypatch)
-    monkeypatch.setattr(cuda, "VALUES", 21 * 30)
+    monkeypatch.setattr(prepared, "VALUES", 21 * 30)
     rows, asked, mask = problem(1)
     bank = cuda.Bank(np.split(rows, [40]), metric=metric, mask=mask)
     expected, found = reference.search(rows, asked, 5, metric=metric, mask=mask), bank.search(asked, 5)
@@ -164,7 +165,7 @@ def test_the_first_limit_is_the_kth_lowest(seed, screen, small):
     rows = random.standard_normal((25, 8)).astype(np.float32)
     queries = random.standard_normal((4, 8)).astype(np.float32)
     asked = reference.Search.of(rows, queries, 6, "l2", None)
-    bank = cuda._Rows(asked, screen)
+    bank = prepared.PreparedRows(asked, screen)
     (piece,) = bank.pieces()
     run = cuda._Pass(asked, bank, asked.queries, patient=True)
     raw = np.empty((4, 32), piece.moved.dtype)

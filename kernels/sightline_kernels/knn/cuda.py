@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import sightline_kernels.kth_lowest.cuda as kth_lowest
-from sightline_kernels.knn.reference import LARGEST, Metric, Rows, Search, bad_row, values
+from sightline_kernels.knn.prepared.cuda import Piece, PreparedRows, Screen, narrowed
+from sightline_kernels.knn.reference import Metric, Rows, Search, values
 from sightline_kernels.launch.cuda import kernel
 
-__all__ = ["Bank", "search"]
+__all__ = ["Bank", "Screen", "search"]
 
-Screen = Literal["fp16", "tf32", "fp32"]
 ROOM = 4096  # pending rows of a query
 SAMPLE, RUN = 2**15, 32  # rows that the first limit is taken from, in runs of so many side by side
 FEW = 512  # rows that are expected below a limit: as many are looked at in one go
-VALUES = 2**26  # of the rows on the device at a time: 256 MiB
 PRODUCTS = 2**29  # of rows and queries at a time: 1 GiB of halves
 TOGETHER = 1024  # queries
-UNIT = 2.0**-24  # of float32
-# How far the product of two factors is from theirs: TF32 keeps 10 bits and may cut off the rest, float16 rounds to 11
-# bits, and its products, of which the sum is rounded so, too.
-NARROW = {"fp32": 0.0, "tf32": 2.0**-9, "fp16": 1.5 * 2.0**-10}
-NORM = 7  # rows and queries that become float16 are made shorter than 2**7: no product is beyond its range
-TINY = 2.0**-120  # what underflow may take, also of what is flushed to 0
 FLOAT, HALF, TRANSPOSED, PLAIN, DEFAULT = 0, 2, 1, 0, -1  # cuBLAS's names for types, layouts and its own choice
 COMPUTE = {"fp32": 68, "tf32": 77, "fp16": 68}  # its names for how products are computed
 WHOLE_SUMS = 16  # its name for a mode: parts of a sum are added in float32, whatever the result is
@@ -207,7 +199,7 @@ def search(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest rows of every query; see the reference. Never run on a GPU yet: compiled, and proven on a CPU."""
     asked = Search.of(rows, queries, k, metric, mask)
-    prepared = _Rows(asked, "fp16")
+    prepared = PreparedRows(asked, "fp16")
     return _answered(asked, prepared, lambda: prepared.pieces())
 
 
@@ -235,7 +227,7 @@ class Bank:
     ):
         blocks = (rows,) if isinstance(rows, np.ndarray) else rows
         some = np.zeros((1, blocks[0].shape[1] if len(blocks) and blocks[0].ndim == 2 else 1), np.float32)
-        self._rows = _Rows(Search.of(rows, some, 1, metric, mask), screen)
+        self._rows = PreparedRows(Search.of(rows, some, 1, metric, mask), screen)
         self._metric: Metric = metric
         self._mask = mask
         self._whole = self._rows.whole()
@@ -246,7 +238,7 @@ class Bank:
         return _answered(asked, self._rows, lambda: [self._whole])
 
 
-def _answered(asked: Search, rows: _Rows, pieces: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _answered(asked: Search, rows: PreparedRows, pieces: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Some queries at a time over all pieces, which ``pieces()`` gives anew."""
     keys, indices = np.empty((len(asked.queries), asked.k)), np.empty((len(asked.queries), asked.k), np.int64)
 
@@ -263,115 +255,6 @@ def _answered(asked: Search, rows: _Rows, pieces: Any) -> tuple[NDArray[np.float
     return values(keys, asked.metric), indices
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Some rows on the device.
-
-    Attributes:
-        first: number of the first.
-        rows: (n, D) float32, their own numbers.
-        moved: (n, D) float32 or float16, what products are taken of: from the centre, of unit length for the cosine.
-        halves, sizes, slacks: (n,) float32 of each row: its part of the sum that is minimised, lowest; what a query's
-            bound of error is multiplied with; what the highest of the former is above the lowest.
-        factors: (n,) float32, powers of two: what its products are multiplied with, having been scaled for float16.
-    """
-
-    first: int
-    rows: Any
-    moved: Any
-    halves: Any
-    sizes: Any
-    slacks: Any
-    factors: Any
-
-    @property
-    def arrays(self) -> tuple[Any, ...]:
-        """All of them, in order."""
-        return self.rows, self.moved, self.halves, self.sizes, self.slacks, self.factors
-
-    def part(self, rows: slice) -> _Piece:
-        """Some of these rows; nothing is copied."""
-        return _Piece(self.first + rows.start, *(one[rows] for one in self.arrays))
-
-
-class _Rows:
-    """A bank, and how products of it err."""
-
-    def __init__(self, asked: Search, screen: Screen):
-        import cupy  # pyright: ignore[reportMissingImports]  # the device is asked for when there is something to do
-
-        self.cupy: Any = cupy
-        self.asked = asked
-        self.screen: Screen = screen
-        self.metric = ("l2", "cosine", "inner_product").index(asked.metric)
-        self.centre = self._centre()
-        self.growth = (asked.dimensions + 32) * UNIT * 1.02
-        # of a product, relative; tensor cores cut off what they add
-        self.error = self.growth if screen == "fp32" else 2 * self.growth + NARROW[screen] * 1.01
-        self.rounding = (asked.dimensions + 32) * 2.0**-51  # of keys in float64, and of what limits are made of
-        self.kind = np.float16 if screen == "fp16" else np.float32
-
-    def pieces(self) -> Iterator[_Piece]:
-        """All rows, brought to the device as they are wanted."""
-        size = max(1, VALUES // self.asked.dimensions)
-        for first, block in zip(self.asked.starts, self.asked.blocks, strict=True):
-            for start in range(0, len(block), size):
-                yield self._prepared(block[start : start + size], first + start)
-
-    def whole(self) -> _Piece:
-        """All rows side by side, for a bank that stays: few queries take them in one go."""
-        shape = (self.asked.count, self.asked.dimensions)
-        kinds = (np.float32, self.kind, *[np.float32] * 4)
-        shapes = (shape, shape, *[shape[:1]] * 4)
-        made = _Piece(0, *(self.cupy.empty(one, kind) for one, kind in zip(shapes, kinds, strict=True)))
-        for piece in self.pieces():
-            there = made.part(slice(piece.first, piece.first + len(piece.rows)))
-            for ours, its in zip(there.arrays, piece.arrays, strict=True):
-                ours[:] = its
-        return made
-
-    def _prepared(self, piece: NDArray[Any], first: int) -> _Piece:
-        cupy = self.cupy
-        rows = cupy.asarray(np.ascontiguousarray(piece)).astype(np.float32)
-        mask = self.asked.mask
-        kept = cupy.ones(len(rows), np.bool_) if mask is None else cupy.asarray(mask[first : first + len(rows)])
-        rows = cupy.where(kept[:, None], rows, np.float32(0))
-        good = (cupy.abs(rows) <= LARGEST).all(axis=1)
-        if not bool(good.all()):
-            raise bad_row(first + int(cupy.asnumpy(good).argmin()))
-        lengths = cupy.sqrt(cupy.square(rows, dtype=np.float64).sum(axis=1))
-        short = lengths <= 2.0**-30
-        factor = (
-            cupy.where(short, 1.0, 1 / cupy.where(short, 1.0, lengths)) if self.metric == 1 else cupy.ones(len(rows))
-        )
-        moved = (rows * factor[:, None] - cupy.asarray(self.centre)).astype(np.float32)
-        squares = cupy.square(moved, dtype=np.float64).sum(axis=1)
-        half = squares * (0.5 - self.growth) if self.metric == 0 else cupy.zeros(len(rows))
-        slack = squares * (2 * self.growth) + 2 * TINY if self.metric == 0 else cupy.zeros(len(rows)) + 2 * TINY
-        size = cupy.sqrt(squares) * (1 + self.growth) + 2.0**-60
-        if self.metric == 1:  # rounding of x / |x|
-            size = cupy.where(short, np.inf, size + 4 * self.growth / self.error)
-        halves, sizes = cupy.where(kept, half - TINY, np.inf), cupy.where(kept, size, 0)
-        moved, factors = _narrowed(cupy, moved, cupy.sqrt(squares), self.kind)
-        each = (halves, sizes, slack * (1 + UNIT), factors)
-        return _Piece(first, rows, moved, *(one.astype(np.float32) for one in each))
-
-    def _centre(self) -> NDArray[np.float64]:
-        """The mean of rows spread over the bank, as float32 holds it: any vector would do."""
-        found = np.zeros((0, self.asked.dimensions))
-        for first, block in zip(self.asked.starts, self.asked.blocks, strict=True):
-            chosen = np.unique(np.linspace(0, len(block) - 1, min(64, len(block)), dtype=np.int64))
-            if self.asked.mask is not None:
-                chosen = chosen[self.asked.mask[first + chosen]]
-            found = np.concatenate([found, block[chosen].astype(np.float64)])
-            if len(found) >= 256:
-                break
-        found = found[(np.abs(found) <= LARGEST).all(axis=1)]
-        lengths = np.linalg.norm(found, axis=1) if self.metric == 1 else np.ones(len(found))
-        found = found[lengths > 0] / lengths[lengths > 0, None]
-        return (found.sum(axis=0) / max(len(found), 1)).astype(np.float32).astype(np.float64)
-
-
 class _Pass:
     """Some queries on their way over the whole bank.
 
@@ -386,7 +269,7 @@ class _Pass:
         aside: (Q,) which queries have no answer.
     """
 
-    def __init__(self, asked: Search, bank: _Rows, queries: NDArray[np.float32], *, patient: bool):
+    def __init__(self, asked: Search, bank: PreparedRows, queries: NDArray[np.float32], *, patient: bool):
         self.cupy, self.bank, self.k, self.patient = bank.cupy, bank, asked.k, patient
         count, metric = len(queries), bank.metric
         self.aside = np.zeros(count, np.bool_)
@@ -394,7 +277,7 @@ class _Pass:
         wide = queries.astype(np.float64)
         moved = (wide - bank.centre if metric == 0 else wide).astype(np.float32)
         norms = np.linalg.norm(moved.astype(np.float64), axis=1)
-        narrow, factors = _narrowed(np, moved, norms, bank.kind)
+        narrow, factors = narrowed(np, moved, norms, bank.kind)
         self.narrow = np.int32(bank.screen == "fp16")
         scale = norms if metric == 1 else np.full(count, 1.0 if metric else 0.5)
         shift = wide @ bank.centre if metric else np.square(wide - bank.centre).sum(axis=1) * -0.5
@@ -413,7 +296,7 @@ class _Pass:
             np.full((count, self.k), np.inf), names,
         )  # fmt: skip
 
-    def run(self, pieces: Iterable[_Piece]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def run(self, pieces: Iterable[Piece]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Keys and indices (Q, k), sorted."""
         count = len(self.queries)
         size = max(128, PRODUCTS // count // 128 * 128)
@@ -428,7 +311,7 @@ class _Pass:
                 self._take(some, products)
         return self.cupy.asnumpy(self.keys), self.cupy.asnumpy(self.names)
 
-    def _limit(self, piece: _Piece, products: Any) -> None:
+    def _limit(self, piece: Piece, products: Any) -> None:
         """The k-th lowest of what rows of a sample are at most, which lie in runs all over the piece."""
         total = len(piece.rows)
         self.seen = min(max(SAMPLE, self.k), total)
@@ -440,7 +323,7 @@ class _Pass:
              np.int32(self.seen), np.int32(self.k), self.narrow),
         )  # fmt: skip
 
-    def _take(self, piece: _Piece, products: Any) -> None:
+    def _take(self, piece: Piece, products: Any) -> None:
         """Select, measure and merge, of as many rows at a time as leave room."""
         cupy, count, k, room = self.cupy, len(self.queries), self.k, np.int32(ROOM)
         total, depth = piece.rows.shape
@@ -494,15 +377,6 @@ def _uploaded(cupy: Any, *arrays: NDArray[Any]) -> list[Any]:
         there[start : start + one.nbytes].view(one.dtype).reshape(one.shape)
         for start, one in zip(starts, arrays, strict=False)
     ]
-
-
-def _narrowed(library: Any, rows: Any, lengths: Any, kind: type) -> tuple[Any, Any]:
-    """Rows (n, D) of lengths (n,) as another kind holds them best, and what their products are multiplied with."""
-    if kind == np.float32:
-        return rows, library.ones(len(rows))
-    exponents = library.maximum(library.frexp(lengths)[1], -100) - NORM  # shorter ones are nothing beside ``sizes``
-    factors = library.ldexp(library.ones(len(rows)), exponents)
-    return (rows / factors[:, None]).astype(kind), factors
 
 
 def _multiply(cupy: Any, queries: Any, rows: Any, out: Any, screen: Screen) -> None:
